@@ -90,7 +90,7 @@ def check_dls(
     if isinstance(y, TensorCategory) and n_out < 2: raise ValueError(f"All images have one class ({dls.vocab[0] if len(dls.vocab) else 'none'}), so there's nothing to tell apart: two classes or more are needed.")
     return b, n_out
 
-# %% ../nbs/01_learner.ipynb #518f9560
+# %% ../nbs/01_learner.ipynb #3ffdd194
 @dataclass(frozen=True)
 class Phase:
     "One phase of the training"
@@ -101,9 +101,9 @@ class Phase:
     metrics:tuple # Columns of the table, between valid_loss and the user's own
 
 phases = {p.name: p for p in (
-    Phase('adversarial', 'aae_loss_func',     'swd',  False, ('adv', 'disc', 'swd')),
-    Phase('autoencoder', 'ae_loss_func',      'rec',  True,  ('rec', 'adv', 'disc', 'ms_ssim', 'swd')),
-    Phase('classifier',  'classif_loss_func', 'pred', True,  ('rec', 'adv', 'pred', 'disc', 'ms_ssim', 'swd')))}
+    Phase('adversarial', 'aae_loss_func',     'swd',  False, ('adv', 'cov', 'disc', 'swd')),
+    Phase('autoencoder', 'ae_loss_func',      'rec',  True,  ('rec', 'adv', 'cov', 'disc', 'ms_ssim', 'swd')),
+    Phase('classifier',  'classif_loss_func', 'pred', True,  ('rec', 'adv', 'cov', 'pred', 'disc', 'ms_ssim', 'swd')))}
 
 # %% ../nbs/01_learner.ipynb #88dff5c4
 class PhaseLoss(BaseLoss):
@@ -155,7 +155,7 @@ def gaussian_swd(
     g = torch.Generator().manual_seed(seed)
     return sum(sliced_wasserstein(torch.randn(n, dims, generator=g)) for _ in range(repeats)) / repeats
 
-# %% ../nbs/01_learner.ipynb #fa73f314
+# %% ../nbs/01_learner.ipynb #e419c289
 class LossPart(Metric):
     "Mean of one part of the model's last loss, weighted by batch size"
     def __init__(self,
@@ -164,7 +164,7 @@ class LossPart(Metric):
     def reset(self): self.total,self.count = 0.,0
     def accumulate(self, learn):
         bs = find_bs(learn.yb)
-        self.total += learn.to_detach(learn.loss_func.model.loss_parts[self.part])*bs
+        self.total += learn.to_detach(learn.phase_loss.model.loss_parts[self.part])*bs
         self.count += bs
     @property
     def value(self): return self.total/self.count if self.count else None
@@ -175,7 +175,7 @@ class LatentDistance(Metric):
     "Sliced Wasserstein distance to N(0, I) of all the latent vectors of an epoch"
     name = 'swd'
     def reset(self): self.zs = []
-    def accumulate(self, learn): self.zs.append(learn.to_detach(learn.loss_func.model.z))
+    def accumulate(self, learn): self.zs.append(learn.to_detach(learn.phase_loss.model.z))
     @property
     def value(self):
         value, self.zs = sliced_wasserstein(torch.cat(self.zs)) if self.zs else None, []
@@ -183,7 +183,7 @@ class LatentDistance(Metric):
 
 def _phase_metrics(): return {k: L(LatentDistance() if m == 'swd' else LossPart(m) for m in p.metrics) for k,p in phases.items()}
 
-# %% ../nbs/01_learner.ipynb #66ef2ee4
+# %% ../nbs/01_learner.ipynb #4b87c6c1
 class AdversarialGame(Callback):
     "Take turns in the adversarial phase, and keep the discriminator learning in the others"
     order,run_valid = MixedPrecision.order+20,False
@@ -201,9 +201,9 @@ class AdversarialGame(Callback):
         self.n_disc,self.n_gen,self.adaptive = n_disc,n_gen,adaptive
 
     @property
-    def aae(self): return self.learn.loss_func.model
+    def aae(self): return self.learn.phase_loss.model
     @property
-    def alternating(self): return self.learn.loss_func.phase.name == 'adversarial'
+    def alternating(self): return self.learn.phase_loss.phase.name == 'adversarial'
 
     def drop_grads(self):
         for p in self.learn.model.parameters(): p.grad = None
@@ -277,7 +277,7 @@ class Denoise(Callback):
     ): self.noise,self.mask = noise,mask
     def before_batch(self): self.learn.xb = corrupt(self.xb[0], self.noise, self.mask), self.xb[0]
 
-# %% ../nbs/01_learner.ipynb #acfb5943
+# %% ../nbs/01_learner.ipynb #6f4b1917
 class KeepBest(TrackerCallback):
     "Keep the weights of the epoch with the lowest `monitor`, and bring them back when the fit ends"
     order = TrackerCallback.order+1
@@ -301,31 +301,39 @@ class KeepBest(TrackerCallback):
         super().after_fit()
 
     @property
-    def aae(self): return self.learn.loss_func.model
+    def aae(self): return self.learn.phase_loss.model
 
-# %% ../nbs/01_learner.ipynb #37c736ad
+# %% ../nbs/01_learner.ipynb #75d2ee12
 class DeviceMixedPrecision(MixedPrecision):
     "`MixedPrecision` on whatever device the `dls` are"
     name = 'mixed_precision'
+    autocast = None
     def before_fit(self):
         fp16 = self.amp_mode == AMPMode.FP16
-        self.learn.scaler,self.scales = GradScaler(self.dls.device.type, **{**self.kwargs, 'enabled': fp16}),L()
-        self.skipped = False
+        self.learn.scaler,self.scales,self.skipped = GradScaler(self.dls.device.type, **{**self.kwargs, 'enabled': fp16}),L(),False
 
     def before_batch(self):
         self.autocast = torch.autocast(self.dls.device.type, dtype=torch.float16 if self.amp_mode == AMPMode.FP16 else torch.bfloat16)
         self.autocast.__enter__()
 
-# %% ../nbs/01_learner.ipynb #6e2c9132
+    def after_loss(self): self.leave()
+    def after_fit(self): self.learn.scaler,self.scales = None,None
+
+    def leave(self):
+        "Leave the autocast region, also after an error in it"
+        if self.autocast is not None: self.autocast.__exit__(None, None, None)
+        self.autocast = None
+
+# %% ../nbs/01_learner.ipynb #3e46bd29
 Latents = namedtuple('Latents', 'z targets')
 
 class GatherLatents(Callback):
     "Keep z of every batch of a pass"
     order,run_train = MixedPrecision.order+1,False
     def before_validate(self): self.zs = []
-    def after_pred(self): self.zs.append(self.learn.to_detach(self.learn.loss_func.model.z))
+    def after_pred(self): self.zs.append(self.learn.to_detach(self.learn.phase_loss.model.z))
 
-# %% ../nbs/01_learner.ipynb #0b8c918a
+# %% ../nbs/01_learner.ipynb #d7c14220
 @contextmanager
 def _with(obj, **attrs):
     "Set attributes of `obj` for a while"
@@ -344,14 +352,14 @@ class AAELearner(Learner):
         cbs=None, # Callbacks beside the library's own
         **kwargs # Passed to `Learner`
     ):
-        self._mets = _phase_metrics()
-        super().__init__(dls, model, loss_func=PhaseLoss(model), cbs=L(AdversarialGame()) + L(cbs), **kwargs)
+        self._mets,self.phase_loss = _phase_metrics(),PhaseLoss(model) # `loss_func` itself may be wrapped, by MixUp say
+        super().__init__(dls, model, loss_func=self.phase_loss, cbs=L(AdversarialGame()) + L(cbs), **kwargs)
 
     @property
-    def phase(self): return self.loss_func.phase.name
+    def phase(self): return self.phase_loss.phase.name
     @property
     def metrics(self):
-        if self.loss_func.predicting: return L()
+        if self.phase_loss.predicting: return L()
         return self._mets[self.phase] + (self._metrics if self.phase == 'classifier' else L())
     @metrics.setter
     def metrics(self, v): self._metrics = L(v).map(mk_metric)
@@ -359,7 +367,7 @@ class AAELearner(Learner):
     def to_fp16(self, **kwargs): return self.to_fp32().add_cb(DeviceMixedPrecision(**kwargs))
     def to_bf16(self): return self.to_fp32().add_cb(DeviceMixedPrecision(amp_mode=AMPMode.BF16))
 
-# %% ../nbs/01_learner.ipynb #f9e98b8c
+# %% ../nbs/01_learner.ipynb #d136dbc6
 @patch
 @contextmanager
 def in_phase(self:AAELearner,
@@ -367,19 +375,28 @@ def in_phase(self:AAELearner,
 ):
     "Make `name` the phase of whatever `fit` is called inside"
     if name not in phases: raise ValueError(f"There is no phase '{name}': the phases are {', '.join(phases)}.")
-    with _with(self.loss_func, phase=phases[name]): yield self
+    with _with(self.phase_loss, phase=phases[name]): yield self
+
+@patch
+@contextmanager
+def _mode(self:AAELearner, predicting=False, **attrs):
+    "Set attributes of the model for a while, and leave autocast whatever happens"
+    with _with(self.phase_loss.model, **attrs), _with(self.phase_loss, predicting=predicting):
+        try: yield
+        finally:
+            if hasattr(self, 'mixed_precision'): self.mixed_precision.leave()
 
 @patch
 def fit(self:AAELearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
     "Fit the current phase; the decoder runs only where its picture is needed"
     _check_sizes(self.dls)
-    with _with(self.loss_func.model, decoding=self.loss_func.phase.decoding, gen_train=True):
+    with self._mode(decoding=self.phase_loss.phase.decoding, gen_train=True):
         Learner.fit(self, n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
 
 @patch
 def get_preds(self:AAELearner, *args, **kwargs):
     "fastai's `get_preds`, without the decoder; `with_loss` gives the prediction loss of each item"
-    with _with(self.loss_func.model, decoding=False), _with(self.loss_func, predicting=True): return Learner.get_preds(self, *args, **kwargs)
+    with self._mode(predicting=True, decoding=False): return Learner.get_preds(self, *args, **kwargs)
 
 # %% ../nbs/01_learner.ipynb #4762837a
 @patch
@@ -431,7 +448,7 @@ def aae_learner(
     learn.pretrained = pretrained and not isinstance(arch, nn.Module)
     return learn
 
-# %% ../nbs/01_learner.ipynb #59e5f95b
+# %% ../nbs/01_learner.ipynb #96e03663
 def _write(path, save):
     "Write by `save(tmp)` and rename, so that `path` is either the old file or the new one"
     tmp = path.with_name(f'.{path.name}.{os.getpid()}')
@@ -450,7 +467,7 @@ def phase_file(self:AAELearner,
 
 @patch
 def _save_phase(self:AAELearner, phase, record):
-    _write(self.phase_file(phase), lambda f: torch.save(self.loss_func.model.state_dict(), f))
+    _write(self.phase_file(phase), lambda f: torch.save(self.phase_loss.model.state_dict(), f))
     _write(self.phase_file(phase, 'json'), lambda f: f.write_text(json.dumps(record, indent=1)))
 
 @patch
@@ -464,14 +481,14 @@ def _forget_phases(self:AAELearner, phase):
         (folder/'.try').unlink()
     except OSError as e: raise OSError(f"Checkpoints can't be written to {folder} ({e.strerror}): pass another `path` to `aae_learner`, or `save=False`.") from e
 
-# %% ../nbs/01_learner.ipynb #26120131
+# %% ../nbs/01_learner.ipynb #f52c9b78
 @patch
 def _fit_phase(self:AAELearner, phase, n_epoch, lr=None, body_lr=None, patience=None, save=True, cbs=None, weights=None, settings=None, **kwargs):
     "Fit `n_epoch` of `phase`, keep its best epoch and save it"
-    p, model, lr = phases[phase], self.loss_func.model, ifnone(lr, self.lr)
+    p, model, lr = phases[phase], self.phase_loss.model, ifnone(lr, self.lr)
     for k,v in (weights or {}).items():
         if v is not None: setattr(model, f'{k}_weight', v)
-    settings = dict(epochs=n_epoch, lr=lr, body_lr=body_lr, patience=patience, weights={k: getattr(model, f'{k}_weight') for k in ('rec','adv','pred')}, **(settings or {}))
+    settings = dict(epochs=n_epoch, lr=lr, body_lr=body_lr, patience=patience, **{f'{k}_weight': getattr(model, f'{k}_weight') for k in ('rec','adv','pred')}, **(settings or {}))
     if save: self._forget_phases(phase)
     best = KeepBest(p.monitor)
     stop = L() if patience is None else L(EarlyStoppingCallback(p.monitor, comp=np.less, patience=patience))
@@ -539,7 +556,7 @@ def fit_classifier(self:AAELearner,
     "Classifier phase: predict from z, keep painting, and stay Gaussian"
     return self._fit_phase('classifier', n_epoch, lr, body_lr, patience, save, cbs, dict(rec=rec_weight, adv=adv_weight, pred=pred_weight), **kwargs)
 
-# %% ../nbs/01_learner.ipynb #6b793f49
+# %% ../nbs/01_learner.ipynb #e04e43eb
 def _same_run(record, settings): return all(record['settings'].get(k) == v for k,v in settings.items() if v is not None)
 
 @patch
@@ -550,7 +567,8 @@ def load_phase(self:AAELearner,
     f = self.phase_file(phase, 'json')
     if not f.exists(): raise FileNotFoundError(f"There is no finished {phase} phase in {f.parent}.")
     record = json.loads(f.read_text())
-    self.loss_func.model.load_state_dict(torch.load(self.phase_file(phase), map_location='cpu', weights_only=True))
+    try: self.phase_loss.model.load_state_dict(torch.load(self.phase_file(phase), map_location='cpu', weights_only=True))
+    except RuntimeError as e: raise ValueError(f"{self.phase_file(phase)} holds the weights of another model: give this learner another `path`.") from e
     self.records[phase] = record
     return record
 
@@ -583,7 +601,7 @@ def fit_phases(self:AAELearner,
     for name,(n, fit, args, settings) in plan.items():
         if not n: continue
         f = self.phase_file(name, 'json')
-        if resume and f.exists() and _same_run(json.loads(f.read_text()), dict(epochs=n, lr=lr, patience=patience, **settings)):
+        if resume and f.exists() and _same_run(json.loads(f.read_text()), dict(epochs=n, lr=lr, patience=patience, **settings, **weights)):
             done[name] = self.load_phase(name)
             print(f'{name}: finished before, loaded from {self.phase_file(name).name}')
         else:
@@ -593,3 +611,35 @@ def fit_phases(self:AAELearner,
     return done
 
 AAELearner.records = property(lambda self: self.__dict__.setdefault('_records', {}))
+
+# %% ../nbs/01_learner.ipynb #35eb041e
+def _label(o):
+    "Text of a decoded target"
+    if isinstance(o, (list, L)): return ';'.join(map(str, o)) or 'none'
+    if isinstance(o, torch.Tensor): return ', '.join(f'{v:.2f}' for v in o.flatten().tolist())
+    return f'{o:.2f}' if isinstance(o, float) else str(o)
+
+@patch
+def show_results(self:AAELearner,
+    ds_idx:int=1, # 0: training set, 1: validation set
+    dl:DataLoader=None, # Another loader than that of `ds_idx`
+    max_n:int=8, # Images
+    shuffle:bool=True, # Other images at each call?
+    figsize:tuple=None, # In inches
+    **kwargs # Passed to `plt.subplots`
+):
+    "Show images over their reconstructions, with target and prediction"
+    if dl is None: dl = self.dls[ds_idx].new(shuffle=shuffle)
+    b = tuple(o[:max_n] for o in dl.one_batch())
+    decoded = self.get_preds(dl=[b], with_decoded=True)[2]
+    model = self.phase_loss.model.eval()
+    with torch.no_grad(): pics = model.reconstruct(to_device(b[0], model.mean.device)).cpu()
+    targs, preds = (self.dls.decode_batch((b[0].cpu(), o), max_n=max_n).itemgot(1) for o in (to_cpu(b[1]), decoded))
+    _, axs = plt.subplots(2, len(pics), figsize=figsize or (1.3*len(pics), 3.2), squeeze=False, **kwargs)
+    for i,(t,p) in enumerate(zip(targs, preds)):
+        axs[0,i].set_title(f'{_label(t)}\n{_label(p)}', fontsize=9, color='black' if isinstance(b[1], TensorCategory) is False else 'green' if t == p else 'red')
+        for ax,im in zip(axs[:,i], (b[0][i].cpu(), pics[i])):
+            im = im.as_subclass(torch.Tensor).permute(1,2,0)
+            ax.imshow(im if im.shape[-1] == 3 else im.mean(-1), cmap='gray', vmin=0, vmax=1); ax.set(xticks=[], yticks=[])
+    axs[0,0].set_ylabel('image'); axs[1,0].set_ylabel('z only' if model.skip_dropout == 1 else 'picture')
+    return axs

@@ -6,7 +6,8 @@ Docs: https://xaaenet.github.io/xaaenet/model.html.md"""
 
 # %% auto #0
 __all__ = ['default_device', 'TimmEncoder', 'create_encoder', 'find_skips', 'UnetBlock', 'DynamicUnet', 'LatentNorm',
-           'latent_discriminator', 'AAE', 'frozen_stats', 'ms_ssim_weights', 'ms_ssim', 'reconstruction_loss']
+           'latent_discriminator', 'AAE', 'frozen_stats', 'ms_ssim_weights', 'ms_ssim', 'reconstruction_loss',
+           'decorrelation_loss']
 
 # %% ../nbs/00_model.ipynb #fac9600c
 import inspect
@@ -127,7 +128,7 @@ def find_skips(
     skips = [(m, ran[m][3]) for size, m in last.items() if min(feats.shape[-2:]) > 0 and size[0] > feats.shape[-2] and size[1] > feats.shape[-1]]
     return feats, sorted(skips, key=lambda o: o[1][-1])
 
-# %% ../nbs/00_model.ipynb #2c2e3cc5
+# %% ../nbs/00_model.ipynb #84401bd3
 def _fit_size(x, size):
     "Bring `x` to `size`: an odd size was rounded up on the way down, so that cutting a row restores it"
     h, w = size
@@ -148,8 +149,7 @@ class UnetBlock(nn.Module):
         nf = (n_up + skip_c) // (1 if final_div else 2)
         self.shuf = PixelShuffle_ICNR(up_c, n_up, norm_type=None)
         self.skip = nn.Sequential(BatchNorm(skip_c), nn.Dropout2d(p)) if self.skip_c else None
-        self.conv1 = ConvLayer(n_up + self.skip_c, nf, norm_type=None)
-        self.conv2 = ConvLayer(nf, nf, norm_type=None)
+        self.conv1, self.conv2 = ConvLayer(n_up + self.skip_c, nf), ConvLayer(nf, nf)
         apply_init(nn.Sequential(self.conv1, self.conv2), nn.init.kaiming_normal_)
         self.n_out = nf
 
@@ -160,7 +160,7 @@ class UnetBlock(nn.Module):
             x = torch.cat([x, skip.to(x.dtype)], 1)
         return self.conv2(self.conv1(x.relu()))
 
-# %% ../nbs/00_model.ipynb #10bdd7dc
+# %% ../nbs/00_model.ipynb #a061c46e
 def _n_doublings(small, large): return max(1, round(torch.tensor(max(l/s for s,l in zip(small, large))).log2().item()))
 
 class DynamicUnet(nn.Module):
@@ -174,7 +174,7 @@ class DynamicUnet(nn.Module):
     ):
         super().__init__()
         (ni, *cur), self.p, blocks, self.takes_skip = feat_shape, p, [], []
-        self.middle = nn.Sequential(ConvLayer(ni, 2*ni, norm_type=None), ConvLayer(2*ni, ni, norm_type=None))
+        self.middle = nn.Sequential(ConvLayer(ni, 2*ni), ConvLayer(2*ni, ni))
         goals = [(o[1], tuple(o[-2:])) for o in skip_shapes]
         if not goals or goals[-1][1] != tuple(size): goals.append((0, tuple(size)))
         for i,(c, goal) in enumerate(goals):
@@ -248,7 +248,7 @@ def _check_encoder(encoder, shape, name):
         raise ValueError(f"Images of {shape[1]}x{shape[2]} px are smaller than {name} allows, which shrinks them {stride} times: resize them to {stride} px or more.")
     return feats, skips
 
-# %% ../nbs/00_model.ipynb #315eeb62
+# %% ../nbs/00_model.ipynb #b7c5cb2d
 class AAE(nn.Module):
     "Adversarial autoencoder used by xAAEnet: encoder, latent z, linear head, discriminator and U-Net decoder"
     def __init__(self,
@@ -264,16 +264,18 @@ class AAE(nn.Module):
         stats:tuple=None, # (mean, std) per channel that the encoder expects; its own by default
         loss_func=None, # Prediction loss, called with (logits, target); cross-entropy by default
         rec_weight:float=1., # Weight of the reconstruction loss
-        adv_weight:float=0.1, # Weight of the generator's adversarial loss beside the others
-        pred_weight:float=0.5 # Weight of the prediction loss
+        adv_weight:float=0.1, # Weight of the generator's loss beside the others
+        cov_weight:float=1., # Weight of the decorrelation of z within the generator's loss
+        pred_weight:float=1. # Weight of the prediction loss
     ):
         super().__init__()
         _check_dropout(skip_dropout)
         self.input_size = (input_size,)*2 if isinstance(input_size, int) else tuple(int(o) for o in input_size)
+        ms_ssim_weights(self.input_size) # refuses what is too small for the loss
         self.input_channels, self.encoding_dims, self.classes = input_channels, encoding_dims, classes
         self.gen_train, self.skip_dropout, self.decoding = gen_train, skip_dropout, True
         self.__dict__['pred_loss'] = CrossEntropyLossFlat() if loss_func is None else loss_func # not a part of the network, even if it's a module
-        self.rec_weight, self.adv_weight, self.pred_weight = rec_weight, adv_weight, pred_weight
+        self.rec_weight, self.adv_weight, self.cov_weight, self.pred_weight = rec_weight, adv_weight, cov_weight, pred_weight
         self._forget()
 
         self.encoder = create_encoder(arch, input_channels, pretrained)
@@ -290,7 +292,7 @@ class AAE(nn.Module):
 
     _transient = 'input_image', 'z', 'fake_logits', 'real_logits', 'decoder_output', 'loss_parts'
     def _forget(self):
-        for o in self._transient: setattr(self, o, None)
+        for o in self._transient: setattr(self, o, {} if o == 'loss_parts' else None)
 
     gan_fake = property(lambda self: None if self.fake_logits is None else self.fake_logits.sigmoid())
     gan_real = property(lambda self: None if self.real_logits is None else self.real_logits.sigmoid())
@@ -392,9 +394,9 @@ def forward(self:AAE,
     self.input_image, self.z = (x if clean is None else clean).as_subclass(torch.Tensor), z
     return logits
 
-# %% ../nbs/00_model.ipynb #385cf63a
+# %% ../nbs/00_model.ipynb #a694d876
 @patch
-def __getstate__(self:AAE): return {**self.__dict__, **dict.fromkeys(self._transient)}
+def __getstate__(self:AAE): return {**self.__dict__, **dict.fromkeys(self._transient), 'loss_parts': {}}
 
 # %% ../nbs/00_model.ipynb #2110b51d
 def ms_ssim_weights(
@@ -426,8 +428,20 @@ def reconstruction_loss(
     if parts is not None: parts.update(ms_ssim=sim.detach(), l1=l1.detach())
     return alpha*(1 - sim) + (1-alpha)*l1
 
-# %% ../nbs/00_model.ipynb #386a4a12
+# %% ../nbs/00_model.ipynb #92aa8bbe
+def decorrelation_loss(
+    z:torch.Tensor # Latent vectors `[B, dims]`
+) -> torch.Tensor: # Scalar, 0 where no two dimensions are correlated
+    "Squared covariances between the dimensions of `z`, summed and divided by their number"
+    z = z - z.mean(0)
+    cov = z.T @ z / len(z)
+    return (cov - cov.diag().diag()).pow(2).sum() / z.shape[1]
+
+# %% ../nbs/00_model.ipynb #9fe703e0
 _bce = F.binary_cross_entropy_with_logits
+
+@patch
+def _note(self:AAE, **parts): self.loss_parts.update({k: v.detach().mean() for k,v in parts.items()})
 
 @patch
 def disc_loss_func(self:AAE,
@@ -436,36 +450,33 @@ def disc_loss_func(self:AAE,
     "Loss of the discriminator: Gaussian samples are real, encoded vectors are fake"
     fake, real = self.fake_logits, self.real_logits
     if z is not None: fake, real = self._disc_logits(torch.cat([z.detach(), self.bottleneck[-1].sample_like(z)])).chunk(2)
-    return (_bce(fake, torch.zeros_like(fake)) + _bce(real, torch.ones_like(real))) / 2
+    loss = (_bce(fake, torch.zeros_like(fake)) + _bce(real, torch.ones_like(real))) / 2
+    self._note(disc=loss)
+    return loss
 
 @patch
-def gen_loss_func(self:AAE) -> torch.Tensor:
-    "Loss of the generator: its vectors should pass for Gaussian"
-    return _bce(self.fake_logits, torch.ones_like(self.fake_logits))
+def gen_loss_func(self:AAE) -> torch.Tensor: # Scalar
+    "Loss of the generator: its vectors should pass for Gaussian, with no two dimensions correlated"
+    adv, cov = _bce(self.fake_logits, torch.ones_like(self.fake_logits)), decorrelation_loss(self.z)
+    self._note(adv=adv, cov=cov)
+    return adv + self.cov_weight*cov
 
 @patch
-def rec_loss_func(self:AAE) -> torch.Tensor:
+def rec_loss_func(self:AAE) -> torch.Tensor: # Scalar
     "Loss of the picture against the clean original"
     if self.decoder_output is None: raise ValueError("There is no picture to compare: the decoder is switched off (`model.decoding`).")
-    return reconstruction_loss(self.decoder_output, self.input_image, parts=self.loss_parts)
+    loss = reconstruction_loss(self.decoder_output, self.input_image, parts=self.loss_parts)
+    self._note(rec=loss)
+    return loss
 
-# %% ../nbs/00_model.ipynb #9ac6efba
-@patch
-def _total(self:AAE, **parts):
-    "Weighted sum of the results of `parts`, which are kept by their names"
-    self.loss_parts = dict(disc=self.disc_loss_func().detach())
-    losses = {k: f() for k,f in parts.items()}
-    self.loss_parts.update({k: v.detach().mean() for k,v in losses.items()})
-    return sum(getattr(self, f'{k}_weight') * v for k,v in losses.items())
-
+# %% ../nbs/00_model.ipynb #eff0bfde
 @patch
 def aae_loss_func(self:AAE,
     output, # Logits, unused
     target=None # Unused
 ) -> torch.Tensor: # Scalar
-    "Adversarial phase: the loss of the side whose step it is"
+    "Adversarial phase: the loss of the side whose step it is; in evaluation the generator's"
     gen, disc = self.gen_loss_func(), self.disc_loss_func()
-    self.loss_parts = dict(adv=gen.detach(), disc=disc.detach())
     return gen if self.gen_train or not self.training else disc
 
 @patch
@@ -474,15 +485,18 @@ def ae_loss_func(self:AAE,
     target=None # Unused
 ) -> torch.Tensor: # Scalar
     "Autoencoder phase: reconstruction, and the generator's side of the game"
-    return self._total(rec=self.rec_loss_func, adv=self.gen_loss_func)
+    self.disc_loss_func() # for `loss_parts` alone: in this phase its step is a call of its own
+    return self.rec_weight*self.rec_loss_func() + self.adv_weight*self.gen_loss_func()
 
 @patch
 def classif_loss_func(self:AAE,
     output:torch.Tensor, # Logits `[B, classes]`
     target:torch.Tensor # Targets, as the prediction loss wants them
-) -> torch.Tensor: # Scalar
+) -> torch.Tensor: # Scalar, or one an item where the prediction loss isn't reduced
     "Classifier phase: reconstruction, game and prediction"
-    return self._total(rec=self.rec_loss_func, adv=self.gen_loss_func, pred=lambda: self.pred_loss(output, target))
+    pred = self.pred_loss(output, target).as_subclass(torch.Tensor)
+    self._note(pred=pred)
+    return self.ae_loss_func(output) + self.pred_weight*pred
 
 # %% ../nbs/00_model.ipynb #d1f7180a
 @patch
