@@ -6,8 +6,8 @@ Docs: https://xaaenet.github.io/xaaenet/model.html.md"""
 
 # %% auto #0
 __all__ = ['default_device', 'TimmEncoder', 'create_encoder', 'find_skips', 'UnetBlock', 'DynamicUnet', 'LatentNorm',
-           'latent_discriminator', 'AAE', 'frozen_stats', 'ms_ssim_weights', 'ms_ssim', 'reconstruction_loss',
-           'decorrelation_loss']
+           'latent_discriminator', 'ms_ssim_weights', 'ms_ssim', 'reconstruction_loss', 'decorrelation_loss', 'AAE',
+           'frozen_stats']
 
 # %% ../nbs/00_model.ipynb #fac9600c
 import inspect
@@ -222,6 +222,45 @@ def latent_discriminator(
     act = lambda: nn.LeakyReLU(0.2)
     return nn.Sequential(nn.Linear(dims, hidden), act(), nn.Linear(hidden, hidden), act(), nn.Linear(hidden, 1))
 
+# %% ../nbs/00_model.ipynb #2110b51d
+def ms_ssim_weights(
+    size:tuple # (height, width) in pixels
+) -> torch.Tensor: # One weight a scale, which add up to 1
+    "Weights of the scales of MS-SSIM (Wang et al. 2003) that an image of `size` allows, with a window of 11 px"
+    n = sum(min(size) > 10 * 2**i for i in range(5))
+    if n == 0: raise ValueError(f"MS-SSIM needs at least 11 px, and the images have {min(size)}.")
+    w = torch.tensor([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])[:n]
+    return w / w.sum()
+
+def ms_ssim(
+    a:torch.Tensor, # Images `[B, C, H, W]` in [0, 1]
+    b:torch.Tensor, # Images of the same shape
+    reduction:str='mean' # 'mean', or 'none' for a value an image
+) -> torch.Tensor: # In [0, 1], 1 where the images are the same
+    "Multi-scale structural similarity, in float32 and with as many scales as the size allows"
+    with torch.autocast(a.device.type, enabled=False):
+        return piq.multi_scale_ssim(a.float(), b.float(), data_range=1., reduction=reduction, scale_weights=ms_ssim_weights(a.shape[-2:]).to(a.device))
+
+def reconstruction_loss(
+    picture:torch.Tensor, # Pictures `[B, C, H, W]` in [0, 1]
+    image:torch.Tensor, # Originals of the same shape
+    alpha:float=0.84, # Share of MS-SSIM
+    parts:dict=None # Filled with the two parts, `ms_ssim` and `l1`, if given
+) -> torch.Tensor: # Scalar
+    "α(1 − MS-SSIM) + (1 − α)·L1 (Zhao et al. 2017)"
+    sim, l1 = ms_ssim(picture, image), F.l1_loss(picture.float(), image.float())
+    if parts is not None: parts.update(ms_ssim=sim.detach(), l1=l1.detach())
+    return alpha*(1 - sim) + (1-alpha)*l1
+
+# %% ../nbs/00_model.ipynb #92aa8bbe
+def decorrelation_loss(
+    z:torch.Tensor # Latent vectors `[B, dims]`
+) -> torch.Tensor: # Scalar, 0 where no two dimensions are correlated
+    "Squared covariances between the dimensions of `z`, summed and divided by their number"
+    z = z - z.mean(0)
+    cov = z.T @ z / len(z)
+    return (cov - cov.diag().diag()).pow(2).sum() / z.shape[1]
+
 # %% ../nbs/00_model.ipynb #63919a08
 def _check_dropout(p):
     if not 0 <= p <= 1: raise ValueError(f"`skip_dropout` is a probability in [0, 1], not {p}.")
@@ -248,7 +287,7 @@ def _check_encoder(encoder, shape, name):
         raise ValueError(f"Images of {shape[1]}x{shape[2]} px are smaller than {name} allows, which shrinks them {stride} times: resize them to {stride} px or more.")
     return feats, skips
 
-# %% ../nbs/00_model.ipynb #b7c5cb2d
+# %% ../nbs/00_model.ipynb #99d08761
 class AAE(nn.Module):
     "Adversarial autoencoder used by xAAEnet: encoder, latent z, linear head, discriminator and U-Net decoder"
     def __init__(self,
@@ -265,7 +304,7 @@ class AAE(nn.Module):
         loss_func=None, # Prediction loss, called with (logits, target); cross-entropy by default
         rec_weight:float=1., # Weight of the reconstruction loss
         adv_weight:float=0.1, # Weight of the generator's loss beside the others
-        cov_weight:float=1., # Weight of the decorrelation of z within the generator's loss
+        cov_weight:float=3., # Weight of the decorrelation of z within the generator's loss
         pred_weight:float=1. # Weight of the prediction loss
     ):
         super().__init__()
@@ -397,45 +436,6 @@ def forward(self:AAE,
 # %% ../nbs/00_model.ipynb #a694d876
 @patch
 def __getstate__(self:AAE): return {**self.__dict__, **dict.fromkeys(self._transient), 'loss_parts': {}}
-
-# %% ../nbs/00_model.ipynb #2110b51d
-def ms_ssim_weights(
-    size:tuple # (height, width) in pixels
-) -> torch.Tensor: # One weight a scale, which add up to 1
-    "Weights of the scales of MS-SSIM (Wang et al. 2003) that an image of `size` allows, with a window of 11 px"
-    n = sum(min(size) > 10 * 2**i for i in range(5))
-    if n == 0: raise ValueError(f"MS-SSIM needs at least 11 px, and the images have {min(size)}.")
-    w = torch.tensor([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])[:n]
-    return w / w.sum()
-
-def ms_ssim(
-    a:torch.Tensor, # Images `[B, C, H, W]` in [0, 1]
-    b:torch.Tensor, # Images of the same shape
-    reduction:str='mean' # 'mean', or 'none' for a value an image
-) -> torch.Tensor: # In [0, 1], 1 where the images are the same
-    "Multi-scale structural similarity, in float32 and with as many scales as the size allows"
-    with torch.autocast(a.device.type, enabled=False):
-        return piq.multi_scale_ssim(a.float(), b.float(), data_range=1., reduction=reduction, scale_weights=ms_ssim_weights(a.shape[-2:]).to(a.device))
-
-def reconstruction_loss(
-    picture:torch.Tensor, # Pictures `[B, C, H, W]` in [0, 1]
-    image:torch.Tensor, # Originals of the same shape
-    alpha:float=0.84, # Share of MS-SSIM
-    parts:dict=None # Filled with the two parts, `ms_ssim` and `l1`, if given
-) -> torch.Tensor: # Scalar
-    "α(1 − MS-SSIM) + (1 − α)·L1 (Zhao et al. 2017)"
-    sim, l1 = ms_ssim(picture, image), F.l1_loss(picture.float(), image.float())
-    if parts is not None: parts.update(ms_ssim=sim.detach(), l1=l1.detach())
-    return alpha*(1 - sim) + (1-alpha)*l1
-
-# %% ../nbs/00_model.ipynb #92aa8bbe
-def decorrelation_loss(
-    z:torch.Tensor # Latent vectors `[B, dims]`
-) -> torch.Tensor: # Scalar, 0 where no two dimensions are correlated
-    "Squared covariances between the dimensions of `z`, summed and divided by their number"
-    z = z - z.mean(0)
-    cov = z.T @ z / len(z)
-    return (cov - cov.diag().diag()).pow(2).sum() / z.shape[1]
 
 # %% ../nbs/00_model.ipynb #9fe703e0
 _bce = F.binary_cross_entropy_with_logits
