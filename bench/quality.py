@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 warnings.filterwarnings('ignore')
-from _table import Table
 from fastai.vision.all import *
 from sklearn.linear_model import LogisticRegression
 from xaaenet.learner import *
 from xaaenet.demo import *
+from _table import Table # after fastai's names, of which one is the same
 
 lr, train, valid, test = 3e-3, *split_items(demo_items()[0])
 

@@ -303,17 +303,20 @@ class KeepBest(TrackerCallback):
     @property
     def aae(self): return self.learn.phase_loss.model
 
-# %% ../nbs/01_learner.ipynb #75d2ee12
+# %% ../nbs/01_learner.ipynb #840816d8
 class DeviceMixedPrecision(MixedPrecision):
-    "`MixedPrecision` on whatever device the `dls` are"
+    "`MixedPrecision` on whatever device the model is"
     name = 'mixed_precision'
     autocast = None
+    @property
+    def device_type(self): return next(self.learn.model.parameters()).device.type
+
     def before_fit(self):
         fp16 = self.amp_mode == AMPMode.FP16
-        self.learn.scaler,self.scales,self.skipped = GradScaler(self.dls.device.type, **{**self.kwargs, 'enabled': fp16}),L(),False
+        self.learn.scaler,self.scales,self.skipped = GradScaler(self.device_type, **{**self.kwargs, 'enabled': fp16}),L(),False
 
     def before_batch(self):
-        self.autocast = torch.autocast(self.dls.device.type, dtype=torch.float16 if self.amp_mode == AMPMode.FP16 else torch.bfloat16)
+        self.autocast = torch.autocast(self.device_type, dtype=torch.float16 if self.amp_mode == AMPMode.FP16 else torch.bfloat16)
         self.autocast.__enter__()
 
     def after_loss(self): self.leave()
@@ -556,7 +559,7 @@ def fit_classifier(self:AAELearner,
     "Classifier phase: predict from z, keep painting, and stay Gaussian"
     return self._fit_phase('classifier', n_epoch, lr, body_lr, patience, save, cbs, dict(rec=rec_weight, adv=adv_weight, pred=pred_weight), **kwargs)
 
-# %% ../nbs/01_learner.ipynb #e04e43eb
+# %% ../nbs/01_learner.ipynb #3676722c
 def _same_run(record, settings): return all(record['settings'].get(k) == v for k,v in settings.items() if v is not None)
 
 @patch
@@ -597,16 +600,16 @@ def fit_phases(self:AAELearner,
     turns, dirt = dict(n_disc=n_disc, n_gen=n_gen, adaptive=adaptive), dict(noise=noise, mask=mask)
     plan = dict(adversarial=(adversarial, self.fit_adversarial, turns, turns), autoencoder=(autoencoder, self.fit_autoencoder, {**dirt, **weights}, dirt),
                 classifier=(classifier, self.fit_classifier, dict(**weights, pred_weight=pred_weight), {}))
-    done = {}
+    done, say = {}, noop if self.logger is noop else print
     for name,(n, fit, args, settings) in plan.items():
         if not n: continue
         f = self.phase_file(name, 'json')
         if resume and f.exists() and _same_run(json.loads(f.read_text()), dict(epochs=n, lr=lr, patience=patience, **settings, **weights)):
             done[name] = self.load_phase(name)
-            print(f'{name}: finished before, loaded from {self.phase_file(name).name}')
+            say(f'{name}: finished before, loaded from {self.phase_file(name).name}')
         else:
             resume = False # what follows a phase that's trained again must be trained again
-            print(name)
+            say(name)
             done[name] = fit(n, **args, **common)
     return done
 
