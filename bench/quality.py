@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 warnings.filterwarnings('ignore')
-from fastai.vision.all import *
+
 from sklearn.linear_model import LogisticRegression
-from xaaenet.learner import *
+from xaaenet.all import *
 from xaaenet.demo import *
 from _table import Table # after fastai's names, of which one is the same
 

@@ -336,7 +336,7 @@ class GatherLatents(Callback):
     def before_validate(self): self.zs = []
     def after_pred(self): self.zs.append(self.learn.to_detach(self.learn.phase_loss.model.z))
 
-# %% ../nbs/01_learner.ipynb #d7c14220
+# %% ../nbs/01_learner.ipynb #2966fd92
 @contextmanager
 def _with(obj, **attrs):
     "Set attributes of `obj` for a while"
@@ -360,6 +360,8 @@ class AAELearner(Learner):
 
     @property
     def phase(self): return self.phase_loss.phase.name
+    @property
+    def records(self): return self.__dict__.setdefault('_records', {})
     @property
     def metrics(self):
         if self.phase_loss.predicting: return L()
@@ -484,29 +486,28 @@ def _forget_phases(self:AAELearner, phase):
         (folder/'.try').unlink()
     except OSError as e: raise OSError(f"Checkpoints can't be written to {folder} ({e.strerror}): pass another `path` to `aae_learner`, or `save=False`.") from e
 
-# %% ../nbs/01_learner.ipynb #f52c9b78
+# %% ../nbs/01_learner.ipynb #708348da
 @patch
-def _fit_phase(self:AAELearner, phase, n_epoch, lr=None, body_lr=None, patience=None, save=True, cbs=None, weights=None, settings=None, **kwargs):
+def _fit_phase(self:AAELearner, phase, n_epoch, lr, body_lr, patience, save, cbs, weights, settings=None, **kwargs):
     "Fit `n_epoch` of `phase`, keep its best epoch and save it"
     p, model, lr = phases[phase], self.phase_loss.model, ifnone(lr, self.lr)
-    for k,v in (weights or {}).items():
-        if v is not None: setattr(model, f'{k}_weight', v)
-    settings = dict(epochs=n_epoch, lr=lr, body_lr=body_lr, patience=patience, **{f'{k}_weight': getattr(model, f'{k}_weight') for k in ('rec','adv','pred')}, **(settings or {}))
+    weights = {f'{k}_weight': ifnone(v, getattr(model, f'{k}_weight')) for k,v in weights.items()}
     if save: self._forget_phases(phase)
     best = KeepBest(p.monitor)
     stop = L() if patience is None else L(EarlyStoppingCallback(p.monitor, comp=np.less, patience=patience))
-    with self.in_phase(phase):
-        n_groups = len(self.splitter(model))
-        lrs = lr if body_lr is None or n_groups < 2 else [body_lr]*(n_groups-1) + [lr]
+    n_groups = len(self.splitter(model))
+    lrs = lr if body_lr is None or n_groups < 2 else [body_lr]*(n_groups-1) + [lr]
+    with self.in_phase(phase), _with(model, **weights):
         self.fit_one_cycle(n_epoch, lrs, cbs=L(best) + stop + L(cbs), reset_opt=True, **kwargs)
-        names = list(self.recorder.metric_names[1:-1])
-        metrics = dict(zip(names, self.recorder.values[best.best_epoch])) if best.best_epoch is not None else {}
+    found = best.best_epoch is not None
+    metrics = dict(zip(self.recorder.metric_names[1:-1], self.recorder.values[best.best_epoch])) if found else {}
+    settings = dict(epochs=n_epoch, lr=lr, body_lr=body_lr, patience=patience, **weights, **(settings or {}))
     record = dict(phase=phase, settings=settings, best_epoch=best.best_epoch, metrics=metrics, version=xaaenet.__version__)
     if save: self._save_phase(phase, record)
     self.records[phase] = record
     return record
 
-# %% ../nbs/01_learner.ipynb #cece76a7
+# %% ../nbs/01_learner.ipynb #4a5ef619
 @patch
 def fit_adversarial(self:AAELearner,
     n_epoch:int, # Epochs
@@ -515,6 +516,7 @@ def fit_adversarial(self:AAELearner,
     n_disc:int=1, # Discriminator steps in a row
     n_gen:int=1, # Generator steps in a row
     adaptive:bool=False, # Lean to the losing side?
+    cov_weight:float=None, # Weight of the decorrelation of z; the model's by default
     patience:int=None, # Stop after so many epochs without a better `swd`
     save:bool=True, # Leave a checkpoint?
     cbs=None, # Callbacks
@@ -523,7 +525,7 @@ def fit_adversarial(self:AAELearner,
     "Adversarial phase: bring z to N(0, I), without the decoder"
     if body_lr is None and self.pretrained: body_lr = 0.
     self.adversarial_game.set_turns(n_disc, n_gen, adaptive)
-    return self._fit_phase('adversarial', n_epoch, lr, body_lr, patience, save, cbs, settings=dict(n_disc=n_disc, n_gen=n_gen, adaptive=adaptive), **kwargs)
+    return self._fit_phase('adversarial', n_epoch, lr, body_lr, patience, save, cbs, dict(cov=cov_weight), dict(n_disc=n_disc, n_gen=n_gen, adaptive=adaptive), **kwargs)
 
 @patch
 def fit_autoencoder(self:AAELearner,
@@ -533,14 +535,15 @@ def fit_autoencoder(self:AAELearner,
     noise:float=0.1, # Standard deviation of the Gaussian noise on the input
     mask:float=0.25, # Largest side of the black square as a share of the shorter edge
     rec_weight:float=None, # Weight of the reconstruction loss; the model's by default
-    adv_weight:float=None, # Weight of the generator's adversarial loss; the model's by default
+    adv_weight:float=None, # Weight of the generator's loss; the model's by default
+    cov_weight:float=None, # Weight of the decorrelation of z within it; the model's by default
     patience:int=None, # Stop after so many epochs without a better `rec`
     save:bool=True, # Leave a checkpoint?
     cbs=None, # Callbacks
     **kwargs # Passed to `fit_one_cycle`
 ) -> dict: # What was done, and the best epoch's metrics
     "Autoencoder phase: paint the clean image from a corrupted one, and stay Gaussian"
-    return self._fit_phase('autoencoder', n_epoch, lr, body_lr, patience, save, L(Denoise(noise, mask)) + L(cbs), dict(rec=rec_weight, adv=adv_weight),
+    return self._fit_phase('autoencoder', n_epoch, lr, body_lr, patience, save, L(Denoise(noise, mask)) + L(cbs), dict(rec=rec_weight, adv=adv_weight, cov=cov_weight),
                            dict(noise=noise, mask=mask), **kwargs)
 
 @patch
@@ -549,7 +552,8 @@ def fit_classifier(self:AAELearner,
     lr:float=None, # Highest learning rate of the one-cycle schedule; the learner's by default
     body_lr:float=None, # The encoder's rate; `lr` by default
     rec_weight:float=None, # Weight of the reconstruction loss; the model's by default
-    adv_weight:float=None, # Weight of the generator's adversarial loss; the model's by default
+    adv_weight:float=None, # Weight of the generator's loss; the model's by default
+    cov_weight:float=None, # Weight of the decorrelation of z within it; the model's by default
     pred_weight:float=None, # Weight of the prediction loss; the model's by default
     patience:int=None, # Stop after so many epochs without a better `pred`
     save:bool=True, # Leave a checkpoint?
@@ -557,10 +561,17 @@ def fit_classifier(self:AAELearner,
     **kwargs # Passed to `fit_one_cycle`
 ) -> dict: # What was done, and the best epoch's metrics
     "Classifier phase: predict from z, keep painting, and stay Gaussian"
-    return self._fit_phase('classifier', n_epoch, lr, body_lr, patience, save, cbs, dict(rec=rec_weight, adv=adv_weight, pred=pred_weight), **kwargs)
+    return self._fit_phase('classifier', n_epoch, lr, body_lr, patience, save, cbs, dict(rec=rec_weight, adv=adv_weight, cov=cov_weight, pred=pred_weight), **kwargs)
 
-# %% ../nbs/01_learner.ipynb #3676722c
-def _same_run(record, settings): return all(record['settings'].get(k) == v for k,v in settings.items() if v is not None)
+# %% ../nbs/01_learner.ipynb #113853f7
+@patch
+def _finished(self:AAELearner, phase, settings):
+    "Is there a record of `phase`, run with these settings?"
+    f = self.phase_file(phase, 'json')
+    if not f.exists(): return False
+    was = json.loads(f.read_text())['settings']
+    model = self.phase_loss.model
+    return all(was.get(k) == (getattr(model, k) if v is None and k.endswith('_weight') else v) for k,v in settings.items())
 
 @patch
 def load_phase(self:AAELearner,
@@ -587,7 +598,8 @@ def fit_phases(self:AAELearner,
     noise:float=0.1, # Standard deviation of the noise, autoencoder phase
     mask:float=0.25, # Largest side of the black square as a share of the shorter edge, autoencoder phase
     rec_weight:float=None, # Weight of the reconstruction loss; the model's by default
-    adv_weight:float=None, # Weight of the generator's adversarial loss beside it; the model's by default
+    adv_weight:float=None, # Weight of the generator's loss beside it; the model's by default
+    cov_weight:float=None, # Weight of the decorrelation of z within the generator's loss; the model's by default
     pred_weight:float=None, # Weight of the prediction loss; the model's by default
     patience:int=None, # Stop a phase after so many epochs without a better one
     resume:bool=False, # Load the phases that are finished already instead of training them again?
@@ -596,24 +608,20 @@ def fit_phases(self:AAELearner,
     **kwargs # Passed to `fit_one_cycle`
 ) -> dict: # A record for each phase that was run or loaded
     "Train the three phases in order; 0 epochs leave one out"
-    common, weights = dict(lr=lr, patience=patience, save=save, cbs=cbs, **kwargs), dict(rec_weight=rec_weight, adv_weight=adv_weight)
-    turns, dirt = dict(n_disc=n_disc, n_gen=n_gen, adaptive=adaptive), dict(noise=noise, mask=mask)
-    plan = dict(adversarial=(adversarial, self.fit_adversarial, turns, turns), autoencoder=(autoencoder, self.fit_autoencoder, {**dirt, **weights}, dirt),
-                classifier=(classifier, self.fit_classifier, dict(**weights, pred_weight=pred_weight), {}))
+    cov, weights = dict(cov_weight=cov_weight), dict(rec_weight=rec_weight, adv_weight=adv_weight, cov_weight=cov_weight)
+    plan = dict(adversarial=(adversarial, dict(n_disc=n_disc, n_gen=n_gen, adaptive=adaptive, **cov)),
+                autoencoder=(autoencoder, dict(noise=noise, mask=mask, **weights)), classifier=(classifier, dict(pred_weight=pred_weight, **weights)))
     done, say = {}, noop if self.logger is noop else print
-    for name,(n, fit, args, settings) in plan.items():
+    for name,(n, settings) in plan.items():
         if not n: continue
-        f = self.phase_file(name, 'json')
-        if resume and f.exists() and _same_run(json.loads(f.read_text()), dict(epochs=n, lr=lr, patience=patience, **settings, **weights)):
+        if resume and self._finished(name, dict(epochs=n, lr=ifnone(lr, self.lr), patience=patience, **settings)):
             done[name] = self.load_phase(name)
             say(f'{name}: finished before, loaded from {self.phase_file(name).name}')
         else:
             resume = False # what follows a phase that's trained again must be trained again
             say(name)
-            done[name] = fit(n, **args, **common)
+            done[name] = getattr(self, f'fit_{name}')(n, lr=lr, patience=patience, save=save, cbs=cbs, **settings, **kwargs)
     return done
-
-AAELearner.records = property(lambda self: self.__dict__.setdefault('_records', {}))
 
 # %% ../nbs/01_learner.ipynb #35eb041e
 def _label(o):

@@ -222,7 +222,7 @@ def latent_discriminator(
     act = lambda: nn.LeakyReLU(0.2)
     return nn.Sequential(nn.Linear(dims, hidden), act(), nn.Linear(hidden, hidden), act(), nn.Linear(hidden, 1))
 
-# %% ../nbs/00_model.ipynb #2110b51d
+# %% ../nbs/00_model.ipynb #10f86244
 def ms_ssim_weights(
     size:tuple # (height, width) in pixels
 ) -> torch.Tensor: # One weight a scale, which add up to 1
@@ -238,8 +238,10 @@ def ms_ssim(
     reduction:str='mean' # 'mean', or 'none' for a value an image
 ) -> torch.Tensor: # In [0, 1], 1 where the images are the same
     "Multi-scale structural similarity, in float32 and with as many scales as the size allows"
+    weights = ms_ssim_weights(a.shape[-2:]).to(a.device)
     with torch.autocast(a.device.type, enabled=False):
-        return piq.multi_scale_ssim(a.float(), b.float(), data_range=1., reduction=reduction, scale_weights=ms_ssim_weights(a.shape[-2:]).to(a.device))
+        try: return piq.multi_scale_ssim(a.float(), b.float(), data_range=1., reduction=reduction, scale_weights=weights)
+        except AssertionError as e: raise ValueError("Images and pictures must be numbers in [0, 1], and some aren't: rescale the images, or lower the learning rate if the loss has become NaN.") from e
 
 def reconstruction_loss(
     picture:torch.Tensor, # Pictures `[B, C, H, W]` in [0, 1]
