@@ -25,7 +25,7 @@ from sklearn.neural_network import MLPClassifier
 from .model import *
 from .learner import *
 
-# %% ../nbs/10_demo.ipynb #216e6f72
+# %% ../nbs/10_demo.ipynb #9cdc0b75
 def demo_items(
     data:str=None # Folder with one subfolder of images per class; scikit-learn's digits by default
 ) -> tuple: # List of (image, label), and the fastai image class
@@ -46,7 +46,7 @@ def split_items(
     counts = pd.Series([y for _,y in items]).value_counts()
     if len(counts) < 2: raise ValueError(f"All images have one class ({counts.index[0]}), so there's nothing to tell apart: two subfolders or more are needed.")
     if counts.min() < 10: raise ValueError(f"Class {counts.idxmin()} has {counts.min()} images, and 10 are needed for a split into three parts.")
-    def part(o, size): return train_test_split(o, test_size=size, random_state=seed, stratify=[y for _,y in o])
+    def part(o, share): return train_test_split(o, test_size=max(len(counts), round(share*len(o))), random_state=seed, stratify=[y for _,y in o])
     rest, test = part(items, 0.2)
     return *part(rest, 0.1), test
 

@@ -9,9 +9,9 @@ __all__ = ['phases', 'Latents', 'plain_dls', 'check_images', 'check_dls', 'Phase
            'gaussian_swd', 'LossPart', 'LatentDistance', 'AdversarialGame', 'random_squares', 'corrupt', 'Denoise',
            'KeepBest', 'DeviceMixedPrecision', 'GatherLatents', 'AAELearner', 'aae_splitter', 'aae_learner']
 
-# %% ../nbs/01_learner.ipynb #c46c4319
-import json, math, os, random, warnings
-from contextlib import contextmanager
+# %% ../nbs/01_learner.ipynb #19f049b7
+import json, math, os, threading, warnings
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from collections import namedtuple
 from dataclasses import dataclass
@@ -40,8 +40,8 @@ def plain_dls(
     res.loaders = [plain(dl) for dl in dls.loaders]
     return res
 
-# %% ../nbs/01_learner.ipynb #4d305a03
-_refused = (TensorMask, 'masks'), (TensorPoint, 'points'), (TensorBBox, 'boxes')
+# %% ../nbs/01_learner.ipynb #89572f7f
+_refused = (TensorMask, 'masks'), (TensorBBox, 'boxes'), (TensorPoint, 'points') # boxes are points to fastai
 
 def check_images(
     x:torch.Tensor # Images `[B, C, H, W]`
@@ -51,10 +51,10 @@ def check_images(
         raise ValueError(f"The dls give {list(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__} for input, and images [B, C, H, W] are needed: use an `ImageBlock` first.")
     if not x.is_floating_point(): raise TypeError(f"The dls give images of {x.dtype}, and floats in [0, 1] are needed: add `IntToFloatTensor` to the batch transforms.")
     lo, hi = x.min().item(), x.max().item()
-    if not (lo >= 0 and hi <= 1): raise ValueError(f"Pixel values must be in [0, 1], and a batch has {lo:.3g} to {hi:.3g}: rescale the images (`Normalize` is taken out by itself, other scalings aren't).")
+    if not (lo >= 0 and hi <= 1): raise ValueError(f"Pixel values must be in [0, 1], and a batch has {lo:.3g} to {hi:.3g}: rescale the images, and take out transforms that leave [0, 1], such as `RandomErasing` (`Normalize` is taken out by itself).")
 
 def _one_batch(dl):
-    try: return dl.one_batch()
+    try: return dl.one_batch() if hasattr(dl, 'one_batch') else next(iter(dl))
     except RuntimeError as e:
         if 'same size' in str(e) or 'equal size' in str(e): raise ValueError("The images have different sizes and can't make a batch: add `item_tfms=Resize(...)`.") from e
         raise
@@ -62,7 +62,7 @@ def _one_batch(dl):
         if len(dl) == 0: raise ValueError(f"The training set of {dl.n} items doesn't fill one batch of {dl.bs}: use a smaller batch size.") from e
         raise
 
-# %% ../nbs/01_learner.ipynb #77baf7af
+# %% ../nbs/01_learner.ipynb #d7a0fe11
 def _check_sizes(dls):
     "Batch sizes that batch norm or the game can't work with"
     dl, n, bs = dls.train, getattr(dls.train, 'n', None), getattr(dls.train, 'bs', None)
@@ -87,7 +87,10 @@ def check_dls(
         if isinstance(y, cls): raise ValueError(f"The targets are {name}, and xAAEnet explains categories, labels and scores: give the `DataBlock` a `CategoryBlock`, `MultiCategoryBlock` or `RegressionBlock`.")
     n_out = ifnone(n_out, get_c(dls))
     if not n_out: raise ValueError("The number of outputs can't be told from the dls: set `dls.c`, or pass `n_out`.")
-    if isinstance(y, TensorCategory) and n_out < 2: raise ValueError(f"All images have one class ({dls.vocab[0] if len(dls.vocab) else 'none'}), so there's nothing to tell apart: two classes or more are needed.")
+    if type(y) is TensorCategory and n_out < 2: raise ValueError(f"All images have one class ({dls.vocab[0] if len(dls.vocab) else 'none'}), so there's nothing to tell apart: two classes or more are needed.")
+    xv = _one_batch(dls.valid)[0]
+    check_images(xv)
+    if xv.shape[1:] != x.shape[1:]: raise ValueError(f"Training images are {list(x.shape[1:])} and validation images {list(xv.shape[1:])}: give both the same `item_tfms`.")
     return b, n_out
 
 # %% ../nbs/01_learner.ipynb #3ffdd194
@@ -183,7 +186,7 @@ class LatentDistance(Metric):
 
 def _phase_metrics(): return {k: L(LatentDistance() if m == 'swd' else LossPart(m) for m in p.metrics) for k,p in phases.items()}
 
-# %% ../nbs/01_learner.ipynb #4b87c6c1
+# %% ../nbs/01_learner.ipynb #fda2b85c
 class AdversarialGame(Callback):
     "Take turns in the adversarial phase, and keep the discriminator learning in the others"
     order,run_valid = MixedPrecision.order+20,False
@@ -210,7 +213,7 @@ class AdversarialGame(Callback):
 
     def before_fit(self):
         self.drop_grads()
-        self.count,self.run_length,self.level,self.zs = 0,0,math.log(2),[]
+        self.count,self.run_length,self.level,self.zs = 0,1,math.log(2),[]
         self.aae.gen_train = not self.alternating
 
     def after_loss(self):
@@ -277,7 +280,7 @@ class Denoise(Callback):
     ): self.noise,self.mask = noise,mask
     def before_batch(self): self.learn.xb = corrupt(self.xb[0], self.noise, self.mask), self.xb[0]
 
-# %% ../nbs/01_learner.ipynb #6f4b1917
+# %% ../nbs/01_learner.ipynb #5f3d0f2a
 class KeepBest(TrackerCallback):
     "Keep the weights of the epoch with the lowest `monitor`, and bring them back when the fit ends"
     order = TrackerCallback.order+1
@@ -288,11 +291,13 @@ class KeepBest(TrackerCallback):
 
     def before_fit(self):
         super().before_fit()
-        self.state,self.best_epoch = None,None
+        self.state,self.best_epoch,self.row = None,None,None
 
     def after_epoch(self):
+        row = self.recorder.values[-1] if len(self.recorder.values) else []
+        if len(row) <= self.idx: return # an epoch that was skipped
         super().after_epoch()
-        if self.new_best: self.best_epoch,self.state = self.epoch, {k: v.detach().clone() for k,v in self.aae.state_dict().items()}
+        if self.new_best: self.best_epoch,self.row,self.state = self.epoch, list(row), {k: v.detach().clone() for k,v in self.aae.state_dict().items()}
 
     def after_fit(self):
         if self.state is not None: self.aae.load_state_dict(self.state)
@@ -336,7 +341,7 @@ class GatherLatents(Callback):
     def before_validate(self): self.zs = []
     def after_pred(self): self.zs.append(self.learn.to_detach(self.learn.phase_loss.model.z))
 
-# %% ../nbs/01_learner.ipynb #2966fd92
+# %% ../nbs/01_learner.ipynb #babb302e
 @contextmanager
 def _with(obj, **attrs):
     "Set attributes of `obj` for a while"
@@ -353,8 +358,10 @@ class AAELearner(Learner):
         dls:DataLoaders, # With images in [0, 1] and targets
         model:AAE, # To be trained
         cbs=None, # Callbacks beside the library's own
+        pretrained:bool=False, # Is the encoder pretrained? Then the adversarial phase leaves it alone by default
         **kwargs # Passed to `Learner`
     ):
+        self.pretrained,self.mode_lock = pretrained,threading.RLock()
         self._mets,self.phase_loss = _phase_metrics(),PhaseLoss(model) # `loss_func` itself may be wrapped, by MixUp say
         super().__init__(dls, model, loss_func=self.phase_loss, cbs=L(AdversarialGame()) + L(cbs), **kwargs)
 
@@ -369,10 +376,15 @@ class AAELearner(Learner):
     @metrics.setter
     def metrics(self, v): self._metrics = L(v).map(mk_metric)
 
+    def __getstate__(self): return {k: v for k,v in super().__getstate__().items() if k != 'mode_lock'}
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self.mode_lock = threading.RLock()
+
     def to_fp16(self, **kwargs): return self.to_fp32().add_cb(DeviceMixedPrecision(**kwargs))
     def to_bf16(self): return self.to_fp32().add_cb(DeviceMixedPrecision(amp_mode=AMPMode.BF16))
 
-# %% ../nbs/01_learner.ipynb #d136dbc6
+# %% ../nbs/01_learner.ipynb #1e9a50cb
 @patch
 @contextmanager
 def in_phase(self:AAELearner,
@@ -385,11 +397,12 @@ def in_phase(self:AAELearner,
 @patch
 @contextmanager
 def _mode(self:AAELearner, predicting=False, **attrs):
-    "Set attributes of the model for a while, and leave autocast whatever happens"
-    with _with(self.phase_loss.model, **attrs), _with(self.phase_loss, predicting=predicting):
+    "Set attributes of the model for a while, one thread at a time; leave autocast and drop the game's batches whatever happens"
+    with self.mode_lock, _with(self.phase_loss.model, **attrs), _with(self.phase_loss, predicting=predicting):
         try: yield
         finally:
-            if hasattr(self, 'mixed_precision'): self.mixed_precision.leave()
+            for cb in self._grab_cbs(DeviceMixedPrecision): cb.leave()
+            for cb in self._grab_cbs(AdversarialGame): cb.zs = []
 
 @patch
 def fit(self:AAELearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
@@ -403,7 +416,7 @@ def get_preds(self:AAELearner, *args, **kwargs):
     "fastai's `get_preds`, without the decoder; `with_loss` gives the prediction loss of each item"
     with self._mode(predicting=True, decoding=False): return Learner.get_preds(self, *args, **kwargs)
 
-# %% ../nbs/01_learner.ipynb #4762837a
+# %% ../nbs/01_learner.ipynb #bd009b2e
 @patch
 def latents(self:AAELearner,
     ds_idx:int=1, # 0: training set, 1: validation set
@@ -411,11 +424,12 @@ def latents(self:AAELearner,
 ) -> Latents: # z `[n, dims]` and targets, in the data set's order
     "z of a whole data set, in one pass without the decoder, in order whatever the shuffling"
     dl = (self.dls[ds_idx] if dl is None else dl).new(shuffle=False, drop_last=False)
-    cb = GatherLatents()
-    _, targets = self.get_preds(dl=dl, cbs=cb, reorder=False)
+    cb, plain = GatherLatents(), getattr(dl.dataset, 'set_split_idx', None)
+    with plain(1) if plain else nullcontext(): # no augmentation, as in validation
+        _, targets = self.get_preds(dl=dl, cbs=cb, reorder=False)
     return Latents(torch.cat(cb.zs), targets)
 
-# %% ../nbs/01_learner.ipynb #3442e2bd
+# %% ../nbs/01_learner.ipynb #db3a05d0
 def aae_splitter(
     model:AAE # To be split
 ) -> L: # Two groups: the encoder's parameters, and all others
@@ -449,11 +463,10 @@ def aae_learner(
     if loss_func is None: raise ValueError("The prediction loss can't be told from the dls: pass `loss_func`, for instance `CrossEntropyLossFlat()`.")
     model = AAE(tuple(x.shape[-2:]), x.shape[1], classes=n_out, arch=arch, pretrained=pretrained, loss_func=loss_func, **kwargs)
     learn = AAELearner(dls, model, opt_func=opt_func, lr=lr, splitter=splitter, cbs=cbs, metrics=metrics, path=path, model_dir=model_dir,
-                       wd=wd, wd_bn_bias=wd_bn_bias, train_bn=train_bn, moms=moms)
-    learn.pretrained = pretrained and not isinstance(arch, nn.Module)
+                       wd=wd, wd_bn_bias=wd_bn_bias, train_bn=train_bn, moms=moms, pretrained=pretrained and not isinstance(arch, nn.Module))
     return learn
 
-# %% ../nbs/01_learner.ipynb #96e03663
+# %% ../nbs/01_learner.ipynb #0c9f6c52
 def _write(path, save):
     "Write by `save(tmp)` and rename, so that `path` is either the old file or the new one"
     tmp = path.with_name(f'.{path.name}.{os.getpid()}')
@@ -473,7 +486,7 @@ def phase_file(self:AAELearner,
 @patch
 def _save_phase(self:AAELearner, phase, record):
     _write(self.phase_file(phase), lambda f: torch.save(self.phase_loss.model.state_dict(), f))
-    _write(self.phase_file(phase, 'json'), lambda f: f.write_text(json.dumps(record, indent=1)))
+    _write(self.phase_file(phase, 'json'), lambda f: f.write_text(json.dumps(record, indent=1, default=str)))
 
 @patch
 def _forget_phases(self:AAELearner, phase):
@@ -486,24 +499,24 @@ def _forget_phases(self:AAELearner, phase):
         (folder/'.try').unlink()
     except OSError as e: raise OSError(f"Checkpoints can't be written to {folder} ({e.strerror}): pass another `path` to `aae_learner`, or `save=False`.") from e
 
-# %% ../nbs/01_learner.ipynb #708348da
+# %% ../nbs/01_learner.ipynb #445179d0
 @patch
 def _fit_phase(self:AAELearner, phase, n_epoch, lr, body_lr, patience, save, cbs, weights, settings=None, **kwargs):
     "Fit `n_epoch` of `phase`, keep its best epoch and save it"
+    if n_epoch < 1: raise ValueError(f"A phase needs an epoch or more, not {n_epoch}.")
     p, model, lr = phases[phase], self.phase_loss.model, ifnone(lr, self.lr)
     weights = {f'{k}_weight': ifnone(v, getattr(model, f'{k}_weight')) for k,v in weights.items()}
     if save: self._forget_phases(phase)
     best = KeepBest(p.monitor)
     stop = L() if patience is None else L(EarlyStoppingCallback(p.monitor, comp=np.less, patience=patience))
     n_groups = len(self.splitter(model))
-    lrs = lr if body_lr is None or n_groups < 2 else [body_lr]*(n_groups-1) + [lr]
+    lrs = lr if body_lr is None or n_groups < 2 or isinstance(lr, slice) else [body_lr]*(n_groups-1) + [lr]
     with self.in_phase(phase), _with(model, **weights):
         self.fit_one_cycle(n_epoch, lrs, cbs=L(best) + stop + L(cbs), reset_opt=True, **kwargs)
-    found = best.best_epoch is not None
-    metrics = dict(zip(self.recorder.metric_names[1:-1], self.recorder.values[best.best_epoch])) if found else {}
-    settings = dict(epochs=n_epoch, lr=lr, body_lr=body_lr, patience=patience, **weights, **(settings or {}))
-    record = dict(phase=phase, settings=settings, best_epoch=best.best_epoch, metrics=metrics, version=xaaenet.__version__)
-    if save: self._save_phase(phase, record)
+    metrics = dict(zip(self.recorder.metric_names[1:-1], best.row or []))
+    settings = dict(epochs=n_epoch, lr=lr, body_lr=body_lr, patience=patience, **weights, **(settings or {}), **kwargs)
+    record = dict(phase=phase, settings=settings, after=[o for o in self.records if o != phase], best_epoch=best.best_epoch, metrics=metrics, version=xaaenet.__version__)
+    if save and best.best_epoch is not None: self._save_phase(phase, record)
     self.records[phase] = record
     return record
 
@@ -563,15 +576,15 @@ def fit_classifier(self:AAELearner,
     "Classifier phase: predict from z, keep painting, and stay Gaussian"
     return self._fit_phase('classifier', n_epoch, lr, body_lr, patience, save, cbs, dict(rec=rec_weight, adv=adv_weight, cov=cov_weight, pred=pred_weight), **kwargs)
 
-# %% ../nbs/01_learner.ipynb #113853f7
+# %% ../nbs/01_learner.ipynb #5149c52b
 @patch
-def _finished(self:AAELearner, phase, settings):
-    "Is there a record of `phase`, run with these settings?"
-    f = self.phase_file(phase, 'json')
+def _finished(self:AAELearner, phase, settings, after):
+    "Is there a record of `phase`, run with these settings after these phases?"
+    f, model = self.phase_file(phase, 'json'), self.phase_loss.model
     if not f.exists(): return False
-    was = json.loads(f.read_text())['settings']
-    model = self.phase_loss.model
-    return all(was.get(k) == (getattr(model, k) if v is None and k.endswith('_weight') else v) for k,v in settings.items())
+    was, wanted = json.loads(f.read_text()), {k: getattr(model, k) if v is None and k.endswith('_weight') else v for k,v in settings.items()}
+    wanted = json.loads(json.dumps(wanted, default=str))
+    return was['after'] == after and all(k in was['settings'] and was['settings'][k] == v for k,v in wanted.items())
 
 @patch
 def load_phase(self:AAELearner,
@@ -611,10 +624,11 @@ def fit_phases(self:AAELearner,
     cov, weights = dict(cov_weight=cov_weight), dict(rec_weight=rec_weight, adv_weight=adv_weight, cov_weight=cov_weight)
     plan = dict(adversarial=(adversarial, dict(n_disc=n_disc, n_gen=n_gen, adaptive=adaptive, **cov)),
                 autoencoder=(autoencoder, dict(noise=noise, mask=mask, **weights)), classifier=(classifier, dict(pred_weight=pred_weight, **weights)))
+    self._records = {}
     done, say = {}, noop if self.logger is noop else print
     for name,(n, settings) in plan.items():
         if not n: continue
-        if resume and self._finished(name, dict(epochs=n, lr=ifnone(lr, self.lr), patience=patience, **settings)):
+        if resume and self._finished(name, dict(epochs=n, lr=ifnone(lr, self.lr), patience=patience, **settings, **kwargs), list(done)):
             done[name] = self.load_phase(name)
             say(f'{name}: finished before, loaded from {self.phase_file(name).name}')
         else:
