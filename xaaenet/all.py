@@ -5,3 +5,4 @@ Two of fastai's names mean something else here: `DynamicUnet` and `UnetBlock` ar
 from fastai.vision.all import *
 from xaaenet.model import *
 from xaaenet.learner import *
+from xaaenet.explain import *
