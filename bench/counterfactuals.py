@@ -42,13 +42,23 @@ def disturb(x, sigma=2/255, blur=0.5):
     x = F.conv2d(F.conv2d(F.pad(x, (2,2,2,2), 'replicate'), g[...,None]), g[:,:,None])
     return to_8_bit((x + sigma*torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1))
 
+def own_radii(learn, ref):
+    "A stricter realism: with a covariance for each class, of 129 training images, in place of one for all"
+    fit, held = learn.latents(0), learn.latents(1)
+    def distance(z, k): d = z.double() - ref.means[k]; return (torch.linalg.solve(covs[k], d.T).T * d).sum(1).sqrt()
+    covs = {k: Reference._cov(fit.z[fit.targets == k]) for k in ref.means}
+    limit = torch.cat([distance(held.z[held.targets == k], k) for k in covs]).sort().values
+    limit = limit[min(len(limit), math.ceil(0.99*(len(limit)+1))) - 1]
+    return lambda z, k: distance(z, k)/limit
+
 def study(learn, judged):
     "Every walk from every correctly classified held-out image"
     dl = learn.dls.test_dl(test, with_labels=True)
     lat = learn.latents(dl=dl)
     ok = lat.correct
     x, own = learn.images(dl)[ok], lat.targets[ok]
-    plain = learn.paint(lat.z)
+    plain, ref = learn.paint(lat.z), learn.reference()
+    own_cov = own_radii(learn, ref)
     res = dict(accuracy=ok.float().mean().item(), plain_kept=(learn.read(plain)[1].argmax(1) == lat.preds).float().mean().item(),
                plain_judged=(judged(plain) == lat.targets).float().mean().item(), ms_ssim=ms_ssim(plain, learn.images(dl)).item(), swd=sliced_wasserstein(lat.z)/gaussian_swd(*lat.z.shape))
     rows = []
@@ -61,7 +71,7 @@ def study(learn, judged):
         table_ = cfs.df(2.)
         cols = {f'holds {k:g}': cfs.holds(k).numpy() for k in kappas} | {f'in z {k:g}': (learn.phase_loss.model.classify(cfs.walked(k).float()).argmax(1) == t).numpy() for k in (1.2, 2.)}
         rows.append(pd.DataFrame(dict(image=on.numpy(), own=own[on].numpy(), target=t, gain=cfs.gain(2.).numpy(), closeness=table_.closeness, realism=table_.realism,
-                                      disturbed=(learn.read(disturb(two))[1].argmax(1) == t).numpy(), judged=(judged(two) == t).numpy(), **cols)))
+                                      still=ref.realism(cfs.z, t).numpy(), own_cov=own_cov(cfs.walked(2.), t).numpy(), disturbed=(learn.read(disturb(two))[1].argmax(1) == t).numpy(), judged=(judged(two) == t).numpy(), **cols)))
     return res, pd.concat(rows, ignore_index=True)
 
 def interval(df, f, n=500):
@@ -91,6 +101,8 @@ def report(name, results, bound):
     say('  its accuracy on plain z-only pictures', [r['plain_judged'] for r,_ in results])
     say('closeness at most 1', [(d.closeness <= 1).mean() for _,d in results], 0.90, note=interval(b, lambda g: g.closeness <= 1))
     say('realism: within the 99 % radius', [(d.realism <= 1).mean() for _,d in results], 0.90, note=interval(b, lambda g: g.realism <= 1))
+    say('  the same of the images before they are moved', [(d.still <= 1).mean() for _,d in results])
+    say('  within the radius by a covariance of the class alone', [(d.own_cov <= 1).mean() for _,d in results])
     say('plain z-only pictures keep the prediction', [r['plain_kept'] for r,_ in results], 0.98)
     say('accuracy', [r['accuracy'] for r,_ in results])
     say('MS-SSIM of z-only pictures', [r['ms_ssim'] for r,_ in results])

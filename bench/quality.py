@@ -33,11 +33,9 @@ def fit(learn, *phases):
     return learn
 
 def measure(learn):
-    dl = learn.dls.test_dl(test, with_labels=True)
-    probs, targs = learn.get_preds(dl=dl)
-    x, pics = picture(learn, dl)
-    z = learn.latents(dl=dl).z
-    return dict(accuracy=(probs.argmax(1) == targs).float().mean().item(), ms_ssim=ms_ssim(pics, x).item(), l1=F.l1_loss(pics, x).item(),
+    lat, x = learn.latents(dl=learn.dls.test_dl(test, with_labels=True)), learn.images(test)
+    pics, z = learn.paint(lat.z), lat.z
+    return dict(accuracy=lat.correct.float().mean().item(), ms_ssim=ms_ssim(pics, x).item(), l1=F.l1_loss(pics, x).item(),
                 swd=sliced_wasserstein(z)/gaussian_swd(*z.shape), auc=auc_gaussian(z))
 
 def plain_classifier(seed, n_epoch):
@@ -56,8 +54,7 @@ def probe(encoder):
     "Test accuracy of a logistic regression on the encoder's pooled features"
     learn = aae()
     def feats(items):
-        x, y = pixels_and_labels(learn, items)
-        with torch.no_grad(): return encoder.eval()(Neutral()(x)).mean((2,3)).numpy(), y.numpy()
+        with torch.no_grad(): return encoder.eval()(Neutral()(learn.images(items))).mean((2,3)).numpy(), [y for _,y in items]
     return LogisticRegression(max_iter=2000).fit(*feats(train)).score(*feats(test))
 
 def line(name, m): table.say(f'{name:58} accuracy {m["accuracy"]:.3f}  MS-SSIM {m["ms_ssim"]:.3f}  L1 {m["l1"]:.3f}  swd ratio {m["swd"]:.2f}  AUC {m["auc"]:.2f}')

@@ -30,7 +30,7 @@ from sklearn.neighbors import NearestNeighbors
 from .model import *
 from .learner import *
 
-# %% ../nbs/02_explain.ipynb #7e56ec1a
+# %% ../nbs/02_explain.ipynb #be2bfa1f
 def _task_names(vocab, n): return [str(o) for o in vocab] if vocab is not None and len(vocab) == n else [str(i) for i in range(n)]
 
 @dataclass
@@ -46,7 +46,7 @@ class Latents:
     def __len__(self): return len(self.z)
     def __getitem__(self, i):
         "Some of the rows, by mask, indices or slice"
-        i = torch.arange(len(self))[torch.as_tensor(i) if not isinstance(i, slice) else i].reshape(-1)
+        i = torch.arange(len(self))[i if isinstance(i, slice) else torch.as_tensor(np.array(i))].reshape(-1)
         return replace(self, z=self.z[i], logits=self.logits[i], targets=None if self.targets is None else self.targets[i], items=[self.items[k] for k in i.tolist()])
 
     @property
@@ -334,7 +334,7 @@ def to_class(
         moves[i] = root @ torch.from_numpy(x)
     return moves
 
-# %% ../nbs/02_explain.ipynb #bd622c44
+# %% ../nbs/02_explain.ipynb #54fe3be8
 def reconstruction_errors(
     pictures:torch.Tensor, # `[n, C, H, W]` in [0, 1]
     images:torch.Tensor # `[n, C, H, W]` in [0, 1]
@@ -357,8 +357,9 @@ class Reference:
         self.train, self.q, self.task = train, q, train.task
         cls = train.targets if train.task == 'category' and train.targets is not None else torch.zeros(len(train), dtype=torch.long)
         self.classes = [k for k in cls.unique().tolist() if (cls == k).sum() > 1]
-        self.mean, self.cov = self._normal(train.z)
-        self.normals = {k: self._normal(train.z[cls == k]) for k in self.classes}
+        self.cov = self._cov(train.z)
+        self.means = {k: train.z[cls == k].double().mean(0) for k in self.classes}
+        self.within = self._cov(torch.cat([train.z[cls == k] - self.means[k] for k in self.classes]))
         self.white = train.z.double() @ self._whiten()
         self.nearest = {k: NearestNeighbors(n_neighbors=1).fit(self.white[cls == k].numpy()) for k in self.classes}
         own = held_out.targets if len(self.classes) > 1 and held_out.targets is not None else torch.full((len(held_out),), self.classes[0])
@@ -371,16 +372,13 @@ class Reference:
         self.n = len(held_out)
 
     @staticmethod
-    def _normal(z):
-        lw = LedoitWolf().fit(z.double().numpy())
-        return torch.from_numpy(lw.location_), torch.from_numpy(lw.covariance_)
+    def _cov(z): return torch.from_numpy(LedoitWolf().fit(z.double().numpy()).covariance_)
     def _whiten(self): return torch.linalg.inv(torch.linalg.cholesky(self.cov)).T
 
     def radius(self, z, k):
-        "Mahalanobis distance of each row to class `k`"
-        mean, cov = self.normals[k]
-        d = z.double() - mean
-        return (torch.linalg.solve(cov, d.T).T * d).sum(1).clamp_min(0).sqrt()
+        "Mahalanobis distance of each row to the centre of class `k`"
+        d = z.double() - self.means[k]
+        return (torch.linalg.solve(self.within, d.T).T * d).sum(1).clamp_min(0).sqrt()
     def length(self, move): return (move.double() @ self._whiten()).norm(dim=1)
     def _measures(self, z, errors): return torch.stack([torch.stack([self.radius(z, k) for k in self.classes]).amin(0), errors.double()], 1).clamp_min(1e-9).log()
 
@@ -556,7 +554,7 @@ def flips(self:Counterfactuals,
     changed = (self.logits_again[:,self.k(kappa)] > 0) != (self.logits > 0)
     return [[n for j,n in enumerate(self.names) if row[j] and j != o] for row,o in zip(changed.tolist(), self.output.tolist())]
 
-# %% ../nbs/02_explain.ipynb #fb7ed9f4
+# %% ../nbs/02_explain.ipynb #bcd3465e
 @patch
 def df(self:Counterfactuals,
     kappa:float=2. # Strength
@@ -576,7 +574,7 @@ def df(self:Counterfactuals,
     d['closeness'], d['realism'] = torch.zeros(len(self)), torch.zeros(len(self))
     for k in self.output.unique().tolist():
         on, cls = self.output == k, k if classes else None
-        if classes and k not in self.reference.normals: d['closeness'][on] = d['realism'][on] = math.nan; continue
+        if classes and k not in self.reference.means: d['closeness'][on] = d['realism'][on] = math.nan; continue
         d['closeness'][on] = self.reference.closeness(self.z[on], move[on], cls).float()
         d['realism'][on] = self.reference.realism(self.z[on].double() + move[on], cls).float()
     return pd.DataFrame({**{k: v.numpy() if isinstance(v, torch.Tensor) else v for k,v in d.items()}, 'flagged': self.flags.because.tolist()})

@@ -345,7 +345,7 @@ class GatherLatents(Callback):
         if self.store is not None: return self.store(z, logits, targs)
         self.zs.append(z); self.logits.append(logits); self.targets.append(targs)
 
-# %% ../nbs/01_learner.ipynb #d9999aa2
+# %% ../nbs/01_learner.ipynb #2d685ce2
 @contextmanager
 def _with(obj, **attrs):
     "Set attributes of `obj` for a while"
@@ -381,7 +381,7 @@ class AAELearner(Learner):
     @metrics.setter
     def metrics(self, v): self._metrics = L(v).map(mk_metric)
 
-    def __getstate__(self): return {k: v for k,v in super().__getstate__().items() if k != 'mode_lock'}
+    def __getstate__(self): return {k: v for k,v in super().__getstate__().items() if k not in ('mode_lock', '_reference')} # the latter holds latent vectors of training images
     def __setstate__(self, state):
         super().__setstate__(state)
         self.mode_lock = threading.RLock()

@@ -335,7 +335,7 @@ def _check_encoder(encoder, shape, name):
         raise ValueError(f"Images of {shape[1]}x{shape[2]} px are smaller than {name} allows, which shrinks them {stride} times: resize them to {stride} px or more.")
     return feats, skips
 
-# %% ../nbs/00_model.ipynb #65e36026
+# %% ../nbs/00_model.ipynb #4ed2e787
 class AAE(nn.Module):
     "Adversarial autoencoder used by xAAEnet: encoder, latent z, linear head, discriminator and U-Net decoder"
     def __init__(self,
@@ -354,7 +354,7 @@ class AAE(nn.Module):
         adv_weight:float=0.1, # Weight of the generator's loss beside the others
         cov_weight:float=3., # Weight of the decorrelation of z within the generator's loss
         pred_weight:float=1., # Weight of the prediction loss
-        cons_weight:float=1., # Weight of the consistency of walked pictures beside it
+        cons_weight:float=0.2, # Weight of the consistency of walked pictures beside it
         task:str=None # 'category', 'labels' (several an image) or 'score'; told from `loss_func` by default
     ):
         super().__init__()
