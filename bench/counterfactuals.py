@@ -1,6 +1,6 @@
 """Do counterfactual pictures hold? `python bench/counterfactuals.py [SEEDS]` (three seeds by default: about 20 minutes on two cores)
 
-For each seed a model trained as the demo is, and one without the consistency term. On held-out digits, every ordered pair of classes and
+For each seed a model trained as the demo is, with 20 latent dimensions, and one without the consistency term. On held-out digits, every ordered pair of classes and
 every correctly classified image: no image is left out and no strength is searched for. Pictures are rounded to 8 bits before they are
 read again; the target has to win over all ten classes. The judge is another network, trained on real images only."""
 import statistics, sys, time, warnings
@@ -13,12 +13,12 @@ from xaaenet.all import *
 from xaaenet.demo import *
 from _table import Table # after fastai's names, of which one is the same
 
-n_seeds, lr, epochs, kappas = int(sys.argv[1]) if len(sys.argv) > 1 else 3, 3e-3, (1, 8, 6), (1., 1.2, 1.5, 2., 2.5, 3.)
+n_seeds, lr, dims, epochs, kappas = int(sys.argv[1]) if len(sys.argv) > 1 else 3, 3e-3, 20, (1, 8, 6), (1., 1.2, 1.5, 2., 2.5, 3.)
 train, valid, test = split_items(demo_items()[0])
 
 def trained(seed, **kwargs):
     set_seed(seed, reproducible=True)
-    learn = aae_learner(demo_dls(train, valid), thin_encoder(), encoding_dims=16, **kwargs)
+    learn = aae_learner(demo_dls(train, valid), thin_encoder(), encoding_dims=dims, **kwargs)
     learn.remove_cb(ProgressCallback); learn.logger = noop
     learn.fit_phases(*epochs, lr=lr, save=False)
     return learn

@@ -335,7 +335,7 @@ def _check_encoder(encoder, shape, name):
         raise ValueError(f"Images of {shape[1]}x{shape[2]} px are smaller than {name} allows, which shrinks them {stride} times: resize them to {stride} px or more.")
     return feats, skips
 
-# %% ../nbs/00_model.ipynb #4ed2e787
+# %% ../nbs/00_model.ipynb #80f54922
 class AAE(nn.Module):
     "Adversarial autoencoder used by xAAEnet: encoder, latent z, linear head, discriminator and U-Net decoder"
     def __init__(self,
@@ -354,7 +354,7 @@ class AAE(nn.Module):
         adv_weight:float=0.1, # Weight of the generator's loss beside the others
         cov_weight:float=3., # Weight of the decorrelation of z within the generator's loss
         pred_weight:float=1., # Weight of the prediction loss
-        cons_weight:float=0.2, # Weight of the consistency of walked pictures beside it
+        cons_weight:float=0.3, # Weight of the consistency of walked pictures beside it
         task:str=None # 'category', 'labels' (several an image) or 'score'; told from `loss_func` by default
     ):
         super().__init__()
@@ -580,10 +580,10 @@ def to_8_bit(
     "Round to what a picture file can hold; the gradient passes straight through"
     return x + ((x.detach()*255).round()/255 - x.detach())
 
-# %% ../nbs/00_model.ipynb #b31de645
+# %% ../nbs/00_model.ipynb #fdebb7e3
 @patch
 def cons_loss_func(self:AAE,
-    kappa:float=3. # Strongest walk
+    kappa:float=2. # Strongest walk
 ) -> torch.Tensor: # Scalar, 0 where every walked picture is read as the vector that it was painted from
     "Consistency: the picture of a walked vector should be read as that vector is"
     with evaluating(self.encoder, self.bottleneck, self.projection, self.decoder):
