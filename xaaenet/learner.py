@@ -636,7 +636,7 @@ def fit_phases(self:AAELearner,
             done[name] = getattr(self, f'fit_{name}')(n, lr=lr, patience=patience, save=save, cbs=cbs, **settings, **kwargs)
     return done
 
-# %% ../nbs/01_learner.ipynb #35eb041e
+# %% ../nbs/01_learner.ipynb #9a166305
 def _label(o):
     "Text of a decoded target"
     if isinstance(o, (list, L)): return ';'.join(map(str, o)) or 'none'
@@ -661,7 +661,7 @@ def show_results(self:AAELearner,
     targs, preds = (self.dls.decode_batch((b[0].cpu(), o), max_n=max_n).itemgot(1) for o in (to_cpu(b[1]), decoded))
     _, axs = plt.subplots(2, len(pics), figsize=figsize or (1.3*len(pics), 3.2), squeeze=False, **kwargs)
     for i,(t,p) in enumerate(zip(targs, preds)):
-        axs[0,i].set_title(f'{_label(t)}\n{_label(p)}', fontsize=9, color='black' if isinstance(b[1], TensorCategory) is False else 'green' if t == p else 'red')
+        axs[0,i].set_title(f'{_label(t)}\n{_label(p)}', fontsize=9, color='black' if not isinstance(b[1], TensorCategory) else 'green' if t == p else 'red')
         for ax,im in zip(axs[:,i], (b[0][i].cpu(), pics[i])):
             im = im.as_subclass(torch.Tensor).permute(1,2,0)
             ax.imshow(im if im.shape[-1] == 3 else im.mean(-1), cmap='gray', vmin=0, vmax=1); ax.set(xticks=[], yticks=[])
