@@ -6,18 +6,18 @@ Docs: https://xaaenet.github.io/xaaenet/explain.html.md"""
 
 # %% auto #0
 __all__ = ['Latents', 'load_latents', 'Axis', 'class_colour', 'nearest_face', 'to_class', 'reconstruction_errors', 'Reference',
-           'Counterfactuals', 'typical', 'across', 'mislabelled', 'plot_images', 'latent_map', 'pls_scores',
-           'OrdinalLoss', 'ordinal_error', 'performance']
+           'UnusualImage', 'Counterfactuals', 'typical', 'across', 'mislabelled', 'plot_images', 'latent_map',
+           'pls_scores', 'OrdinalLoss', 'ordinal_error', 'performance']
 
-# %% ../nbs/02_explain.ipynb #77137bfd
-import json, math, warnings
+# %% ../nbs/02_explain.ipynb #48a9020b
+import json, math, warnings, zlib
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 import PIL.Image, matplotlib.pyplot as plt
 from fastai.vision.all import *
 from scipy.optimize import nnls
-from scipy.stats import chi2
+from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.covariance import LedoitWolf
 from sklearn.cross_decomposition import PLSRegression
@@ -29,8 +29,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from .model import *
 from .learner import *
+from .learner import _write
 
-# %% ../nbs/02_explain.ipynb #be2bfa1f
+# %% ../nbs/02_explain.ipynb #289b0d54
 def _task_names(vocab, n): return [str(o) for o in vocab] if vocab is not None and len(vocab) == n else [str(i) for i in range(n)]
 
 @dataclass
@@ -46,7 +47,8 @@ class Latents:
     def __len__(self): return len(self.z)
     def __getitem__(self, i):
         "Some of the rows, by mask, indices or slice"
-        i = torch.arange(len(self))[i if isinstance(i, slice) else torch.as_tensor(np.array(i))].reshape(-1)
+        if not isinstance(i, slice): i = torch.as_tensor(np.array(i)) if np.size(i) else torch.zeros(0, dtype=torch.long)
+        i = torch.arange(len(self))[i].reshape(-1)
         return replace(self, z=self.z[i], logits=self.logits[i], targets=None if self.targets is None else self.targets[i], items=[self.items[k] for k in i.tolist()])
 
     @property
@@ -64,7 +66,7 @@ class Latents:
         if self.targets is None or self.task == 'score': raise ValueError("Right or wrong can be told of categories and labels that have targets.")
         return self.preds == self.targets if self.task == 'category' else (self.preds == self.targets).all(1)
 
-# %% ../nbs/02_explain.ipynb #22159d12
+# %% ../nbs/02_explain.ipynb #fe756886
 @patch
 def texts(self:Latents,
     values:torch.Tensor # Targets or predictions
@@ -78,13 +80,16 @@ def texts(self:Latents,
 def df(self:Latents) -> pd.DataFrame: # Item, target, prediction, probability or logit, z
     "The rows as a table"
     cols = dict(item=[str(o) for o in self.items])
-    if self.targets is not None: cols['target'] = self.texts(self.targets) if self.task != 'score' else self.targets.reshape(len(self), -1)[:,0].tolist()
-    cols['prediction'] = self.texts(self.preds) if self.task != 'score' else self.logits[:,0].tolist()
+    if self.task == 'score': # a column for each score
+        one = len(self.names) == 1
+        if self.targets is not None: cols |= {'target' if one else f'target {n}': o.tolist() for n,o in zip(self.names, self.targets.reshape(len(self), -1).T)}
+        cols |= {'prediction' if one else f'prediction {n}': o.tolist() for n,o in zip(self.names, self.logits.T)}
+    else: cols |= ({} if self.targets is None else dict(target=self.texts(self.targets))) | dict(prediction=self.texts(self.preds))
     if self.task == 'category': cols['probability'] = self.probs.max(1).values.tolist()
     outs = pd.DataFrame(self.logits.numpy(), columns=[f'logit {n}' for n in self.names])
     return pd.concat([pd.DataFrame(cols), outs, pd.DataFrame(self.z.numpy(), columns=[f'z{i}' for i in range(self.z.shape[1])])], axis=1)
 
-# %% ../nbs/02_explain.ipynb #076dc786
+# %% ../nbs/02_explain.ipynb #758800dc
 _arrays = 'z', 'logits', 'targets'
 
 @patch
@@ -94,8 +99,10 @@ def save(self:Latents,
     "Write into the folder `path`"
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    for k in _arrays:
-        if getattr(self, k) is not None: np.save(path/f'{k}.npy', getattr(self, k).numpy(), allow_pickle=False)
+    def put(f, a):
+        with open(f, 'wb') as o: np.save(o, a, allow_pickle=False)
+    for k in _arrays: # beside and renamed: `self` may be a map of these very files
+        if getattr(self, k) is not None: _write(path/f'{k}.npy', partial(put, a=getattr(self, k).numpy()))
         else: (path/f'{k}.npy').unlink(missing_ok=True)
     _write_meta(path, self)
     return path
@@ -127,15 +134,21 @@ class _ToFiles:
             self.files[k][self.at:self.at+len(a)] = a
         self.at += len(tensors[0])
 
-# %% ../nbs/02_explain.ipynb #b5fa103c
-def _in_order(dl):
-    "A loader of all the rows of `dl`'s data set, in order and without augmentation"
+# %% ../nbs/02_explain.ipynb #a71348d8
+def _in_order(dl, rows=None):
+    "A loader of all (or some) rows of `dl`'s data set in order, without `Normalize`; its data set; and a context without augmentation"
     if isinstance(dl, DataLoader): # fastai's; its subclasses weight or thin out the rows
-        new = dl.new(shuffle=False, drop_last=False, **({'cls': TfmdDL} if isinstance(dl, TfmdDL) else {}))
-        return new
-    if isinstance(dl, torch.utils.data.DataLoader):
-        return torch.utils.data.DataLoader(dl.dataset, dl.batch_size, shuffle=False, num_workers=dl.num_workers, collate_fn=dl.collate_fn, pin_memory=dl.pin_memory)
-    return dl
+        dl = plain_dl(dl).new(shuffle=False, drop_last=False, **({'cls': TfmdDL} if isinstance(dl, TfmdDL) else {}))
+        ds, n = dl.dataset, len(dl.dataset) if hasattr(dl.dataset, '__len__') else None
+        if n is not None: dl.get_idxs = lambda: list(range(n) if rows is None else rows)
+    elif isinstance(dl, torch.utils.data.DataLoader):
+        ds = dl.dataset if rows is None else torch.utils.data.Subset(dl.dataset, rows)
+        dl = torch.utils.data.DataLoader(ds, dl.batch_size, shuffle=False, num_workers=dl.num_workers, collate_fn=dl.collate_fn, pin_memory=dl.pin_memory)
+    else: raise TypeError(f"A loader is needed whose data set has an order, not {type(dl).__name__}: use `learn.dls[i]` or `learn.dls.test_dl(items)`.")
+    inner = ds
+    while isinstance(inner, torch.utils.data.Subset): inner = inner.dataset
+    plain = getattr(inner, 'set_split_idx', None)
+    return dl, ds, plain(1) if plain else nullcontext()
 
 def _identities(ds, n):
     "Path or name of each row where the data set knows one, else its position"
@@ -157,20 +170,33 @@ def latents(self:AAELearner,
     path=None # Folder for memory-mapped files, instead of memory
 ) -> Latents: # In the data set's order
     "z, logits, targets and identities of a whole data set, in one pass without the decoder"
-    dl = _in_order(self.dls[ds_idx] if dl is None else dl)
-    ds, model = getattr(dl, 'dataset', None), self.phase_loss.model
-    if ds is None or not hasattr(ds, '__len__'): raise TypeError(f"Latents need a loader whose data set has a length and an order, not {type(dl).__name__}: pass `dls.test_dl(items)`, say.")
-    gather, plain = GatherLatents(None if path is None else _ToFiles(path, len(ds))), getattr(ds, 'set_split_idx', None)
-    with self._mode(predicting=True, decoding=False), self.no_logging(), self.no_bar(), plain(1) if plain else nullcontext():
+    with self.mode_lock: return self._latents(self.dls[ds_idx] if dl is None else dl, path)
+
+@patch
+def _latents(self:AAELearner, dl, path=None, rows=None):
+    (dl, ds, plain), model = _in_order(dl, rows), self.phase_loss.model
+    if not hasattr(ds, '__len__'): raise TypeError("Latents need a loader whose data set has a length, and this one's has none: use `learn.dls.test_dl(items)`.")
+    n = len(ds) if rows is None or isinstance(ds, torch.utils.data.Subset) else len(rows)
+    gather = GatherLatents(None if path is None else _ToFiles(path, n))
+    with self._mode(predicting=True, decoding=False), self.no_logging(), self.no_bar(), plain:
         with self.validation_context(cbs=[gather]): self._do_epoch_validate(dl=dl)
-    names, items = _task_names(getattr(self.dls, 'vocab', None), model.classes), _identities(ds, len(ds))
+    got = gather.store.at if path is not None else sum(map(len, gather.zs))
+    if got != n: raise ValueError(f"The loader gave {got} rows, and its data set has {n}: rows can't be told apart where some are skipped.")
+    names, items = self.output_names(), _identities(ds, len(ds))
+    if rows is not None and len(items) != n: items = [items[i] for i in rows]
     if path is not None:
         _write_meta(Path(path), Latents(None, None, None, items, names, model.task))
         return load_latents(path)
     targets = None if not gather.targets or gather.targets[0] is None else torch.cat(gather.targets)
+    if targets is not None and model.task == 'labels': targets = targets.reshape(n, -1)
     return Latents(torch.cat(gather.zs), torch.cat(gather.logits), targets, items, names, model.task)
 
-# %% ../nbs/02_explain.ipynb #15e919b9
+@patch
+def output_names(self:AAELearner) -> list: # A text an output
+    "Names of classes, labels or scores: the vocabulary of the dls, or their numbers"
+    return _task_names(getattr(self.dls, 'vocab', None), self.phase_loss.model.classes)
+
+# %% ../nbs/02_explain.ipynb #ef0f3689
 @dataclass
 class Axis:
     "A direction in z with its boundary: score(z) = weight·z + bias"
@@ -179,22 +205,28 @@ class Axis:
     high:str # Name of what lies on the side of high scores
     low:str=None # Name of what lies on the other
     bounded:bool=True # Is score 0 a boundary?
+    index:int=None # Of the output `high`
 
-    def score(self, z): return z.double() @ self.weight + self.bias
-    def distance(self, z): return self.score(z) / self.weight.norm()
-    def contributions(self, z): return z.double() * self.weight
+    def score(self, z):
+        "Logit difference, logit or score beyond the boundary of each row of `z`"
+        return z.double() @ self.weight + self.bias
+    def distance(self, z):
+        "Distance of each row to the boundary, negative on the side of `low`"
+        return self.score(z) / self.weight.norm()
+    def contributions(self, z):
+        "What each dimension adds to the score; with the bias they add up to it"
+        return z.double() * self.weight
     @property
-    def unit(self): return self.weight / self.weight.norm()
+    def unit(self):
+        "The direction, of length 1"
+        return self.weight / self.weight.norm()
     def __str__(self): return f'{self.high} against {self.low}' if self.low else self.high
 
 @patch
 def head(self:AAELearner) -> tuple: # `[outputs, dims]` and `[outputs]`
     "Weights and biases of the head, in float64 on the CPU"
     h = self.phase_loss.model.head
-    return h.weight.detach().double().cpu(), h.bias.detach().double().cpu()
-
-@patch
-def output_names(self:AAELearner): return _task_names(getattr(self.dls, 'vocab', None), self.phase_loss.model.classes)
+    return h.weight.detach().cpu().double(), h.bias.detach().cpu().double() # MPS has no float64
 
 @patch
 def _output(self:AAELearner, name):
@@ -203,7 +235,7 @@ def _output(self:AAELearner, name):
     if str(name) not in names: raise ValueError(f"There is no output '{name}': the outputs are {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}.")
     return names.index(str(name))
 
-# %% ../nbs/02_explain.ipynb #4747f9e5
+# %% ../nbs/02_explain.ipynb #bc59d946
 @patch
 def axis(self:AAELearner,
     high:str=None, # Class, label or score that is to be explained; the last of two classes or the only output by default
@@ -220,14 +252,14 @@ def axis(self:AAELearner,
         if threshold is not None: raise ValueError("Between classes the boundary is where their logits are equal: `threshold` is for labels and scores.")
         others = [i for i in range(len(names)) if i != b] if low is None else [self._output(low)]
         if others == [b]: raise ValueError(f"'{high}' can't be compared with itself.")
-        return Axis(w[b] - w[others].mean(0), (c[b] - c[others].mean()).item(), names[b], names[others[0]] if len(others) == 1 else 'the rest', len(others) == 1)
+        return Axis(w[b] - w[others].mean(0), (c[b] - c[others].mean()).item(), names[b], names[others[0]] if len(others) == 1 else 'the rest', len(others) == 1, b)
     if low is not None: raise ValueError("`low` is for classes: a label or a score has nothing on its other side.")
     if model.task == 'labels':
         if threshold is not None and not 0 < threshold < 1: raise ValueError(f"The threshold of a label is a probability between 0 and 1, not {threshold}.")
-        return Axis(w[b], c[b].item() - math.log((p := ifnone(threshold, 0.5))/(1-p)), names[b], f'not {names[b]}')
-    return Axis(w[b], c[b].item() - ifnone(threshold, 0.), names[b] if len(names) > 1 else 'score', None, threshold is not None)
+        return Axis(w[b], c[b].item() - math.log((p := ifnone(threshold, 0.5))/(1-p)), names[b], f'not {names[b]}', True, b)
+    return Axis(w[b], c[b].item() - ifnone(threshold, 0.), names[b] if len(names) > 1 else 'score', None, threshold is not None, b)
 
-# %% ../nbs/02_explain.ipynb #1f40f53c
+# %% ../nbs/02_explain.ipynb #7e33e090
 @patch
 def plot(self:Axis,
     lat:Latents, # Rows to draw
@@ -243,7 +275,7 @@ def plot(self:Axis,
         if lat.targets is None: by = ['all']*len(lat)
         elif lat.task == 'labels': by = np.where(lat.targets[:,lat.names.index(self.high)].bool(), self.high, self.low)
         elif lat.task == 'score': by = ['all']*len(lat)
-        else: by = [o if only and self.low != 'the rest' or o == self.high else self.low for o in lat.texts(lat.targets)]
+        else: by = [self.low if self.low == 'the rest' and only and o != self.high else o for o in lat.texts(lat.targets)]
     by = np.asarray(by, dtype=str)
     names = [o for o in (self.low, self.high) if o in by] if only and self.high in by else sorted(set(by))
     edges = np.histogram_bin_edges(score[np.isin(by, names)], bins)
@@ -258,7 +290,8 @@ def class_colour(
     names:list # All classes, in order
 ): # The same for the same class in every figure
     "A colour for a class"
-    i = list(names).index(name) if name in names else len(names)
+    if name not in names: return 'grey'
+    i = list(names).index(name)
     return plt.cm.tab10(i % 10) if len(names) <= 10 else plt.cm.turbo(i / len(names))
 
 @patch
@@ -278,10 +311,10 @@ def plot_contributions(self:Axis,
     ax.set(xlabel=f'contribution to {self} (sum {self.score(z).item():.2f})')
     return ax
 
-# %% ../nbs/02_explain.ipynb #c07468f9
+# %% ../nbs/02_explain.ipynb #9b5de90b
 def _along(normals, gaps, cov=None):
     "Smallest moves that bring `gaps` `[..., k]` to zero along `normals` `[..., k, dims]`, and their lengths"
-    toward = normals if cov is None else normals @ cov
+    toward = normals if cov is None else normals @ cov.double()
     norm2 = (toward * normals).sum(-1).clamp_min(1e-300)
     return -(gaps/norm2)[...,None] * toward, gaps.abs()/norm2.sqrt()
 
@@ -300,7 +333,7 @@ def nearest_face(
     b = lengths.argmin(1)
     return moves[rows, b], b
 
-# %% ../nbs/02_explain.ipynb #1937da4c
+# %% ../nbs/02_explain.ipynb #63d288aa
 def _least_distance(g, h):
     "The shortest x with g·x ≥ h"
     scale = np.abs(h).max()
@@ -314,7 +347,8 @@ def to_class(
     bias:torch.Tensor, # `[classes]`
     z:torch.Tensor, # Latent vectors `[n, dims]`
     target:int, # The class to reach
-    cov:torch.Tensor=None # Covariance of the latents, to measure lengths in
+    cov:torch.Tensor=None, # Covariance of the latents, to measure lengths in
+    reach:float=2. # Strength up to which the target holds, where its region is deep enough; 1 gives the projection itself
 ) -> torch.Tensor: # Moves `[n, dims]` that end on the border of the target's region; 0 where it holds already
     "The smallest move into the region of `target`"
     weight, bias, z = (o.double() for o in (weight, bias, z))
@@ -325,16 +359,18 @@ def to_class(
     worst = (lengths * (gaps < 0)).argmax(1)
     moves = one[torch.arange(len(z)), worst]
     moves[(gaps >= 0).all(1)] = 0
-    open_ = ((gaps + moves @ normals.T) < -1e-9*(1 + gaps.abs())).any(1).nonzero().flatten().tolist()
+    def asked(reach): return torch.where(gaps < 0, -gaps, -gaps/reach) # what holds at z has to hold at z + reach·move as well
+    open_ = (moves @ normals.T < asked(reach) - 1e-9*(1 + gaps.abs())).any(1).nonzero().flatten().tolist()
     root = torch.eye(z.shape[1], dtype=torch.float64) if cov is None else torch.linalg.cholesky(cov.double())
     g = (normals @ root).numpy()
     for i in open_:
-        x = _least_distance(g, -gaps[i].numpy())
-        if x is None: raise ValueError(f"No latent vector at all is classified as output {target}: other classes beat it everywhere.")
+        tries = (_least_distance(g, asked(r)[i].numpy()) for r in ((1.001*reach, 1.002) if reach > 1 else (1,))) # a hair more, since equality may be rounded to either side
+        x = next((o for o in tries if o is not None), None)
+        if x is None: raise ValueError(f"No latent vector at all is classified as output {target}: other classes beat it everywhere, or its region is no deeper than a plane.")
         moves[i] = root @ torch.from_numpy(x)
     return moves
 
-# %% ../nbs/02_explain.ipynb #54fe3be8
+# %% ../nbs/02_explain.ipynb #e4d48dbe
 def reconstruction_errors(
     pictures:torch.Tensor, # `[n, C, H, W]` in [0, 1]
     images:torch.Tensor # `[n, C, H, W]` in [0, 1]
@@ -357,12 +393,13 @@ class Reference:
         self.train, self.q, self.task = train, q, train.task
         cls = train.targets if train.task == 'category' and train.targets is not None else torch.zeros(len(train), dtype=torch.long)
         self.classes = [k for k in cls.unique().tolist() if (cls == k).sum() > 1]
+        if not self.classes: raise ValueError(f"A reference needs two training images of one class at least, and there are {len(train)} in all.")
         self.cov = self._cov(train.z)
         self.means = {k: train.z[cls == k].double().mean(0) for k in self.classes}
         self.within = self._cov(torch.cat([train.z[cls == k] - self.means[k] for k in self.classes]))
         self.white = train.z.double() @ self._whiten()
-        self.nearest = {k: NearestNeighbors(n_neighbors=1).fit(self.white[cls == k].numpy()) for k in self.classes}
-        own = held_out.targets if len(self.classes) > 1 and held_out.targets is not None else torch.full((len(held_out),), self.classes[0])
+        if len(self.classes) == 1: own = torch.full((len(held_out),), self.classes[0])
+        else: own = held_out.preds if held_out.targets is None else held_out.targets
         d = {k: self.radius(held_out.z[own == k], k) for k in self.classes}
         pooled = _quantile(torch.cat(list(d.values())), q)
         self.radii = {k: _quantile(v, q) if len(v) >= 100 else pooled for k,v in d.items()} # of fewer, 1 % is less than one image
@@ -376,32 +413,36 @@ class Reference:
     def _whiten(self): return torch.linalg.inv(torch.linalg.cholesky(self.cov)).T
 
     def radius(self, z, k):
-        "Mahalanobis distance of each row to the centre of class `k`"
+        "Mahalanobis distance of each row of `z` to the centre of class `k`, in the covariance within classes"
         d = z.double() - self.means[k]
         return (torch.linalg.solve(self.within, d.T).T * d).sum(1).clamp_min(0).sqrt()
-    def length(self, move): return (move.double() @ self._whiten()).norm(dim=1)
+    def length(self, move):
+        "Length of each move in the latents' own covariance"
+        return (move.double() @ self._whiten()).norm(dim=1)
     def _measures(self, z, errors): return torch.stack([torch.stack([self.radius(z, k) for k in self.classes]).amin(0), errors.double()], 1).clamp_min(1e-9).log()
 
-# %% ../nbs/02_explain.ipynb #55699633
+# %% ../nbs/02_explain.ipynb #5013aa33
 @patch
 def realism(self:Reference,
     z:torch.Tensor, # `[n, dims]`
-    k:int=None # Class that they should look like
-) -> torch.Tensor: # At most 1 within the class's held-out 99 % radius
-    "Mahalanobis distance to class `k` over the radius that holds 99 % of held-out images"
-    k = self.classes[0] if k is None or len(self.classes) == 1 else k
+    k:int=None # Class that they should look like; of labels and scores there is one for all
+) -> torch.Tensor: # At most 1 within the radius
+    "Mahalanobis distance to class `k` over the radius that holds 99 % of held-out images (of that class, or where it has fewer than 100, of each class about its own centre)"
+    if len(self.classes) == 1: k = self.classes[0]
+    elif k not in self.means: raise ValueError(f"Realism is relative to a class, and {k!r} is none of those in the training rows.")
     return self.radius(z, k) / self.radii[k]
 
 @patch
 def closeness(self:Reference,
     z:torch.Tensor, # Where a walk begins, `[n, dims]`
     move:torch.Tensor, # `[n, dims]`
-    k:int=None # Class that it goes to
-) -> torch.Tensor: # Below 1 where the walk is shorter than the way to the nearest real image
-    "Length of `move` over the distance to the nearest training image of class `k`, both whitened"
-    k = self.classes[0] if k is None or len(self.classes) == 1 else k
-    d, _ = self.nearest[k].kneighbors((z.double() @ self._whiten()).numpy())
-    return self.length(move) / torch.from_numpy(d[:,0])
+    among:torch.Tensor # Which training rows are meant, `[n, train]` of bools
+) -> torch.Tensor: # Below 1 where the walk is shorter than the way to the nearest real image; NaN where there is none
+    "Length of `move` over the distance to the nearest training image `among` those of the target, both whitened"
+    d = torch.cat([torch.cdist(a, self.white).masked_fill(~b, math.inf) for a,b in zip((z.double() @ self._whiten()).split(1000), among.split(1000))])
+    d[d < 1e-9] = math.inf # the image itself
+    nearest = d.amin(1)
+    return torch.where(nearest.isinf(), math.nan, self.length(move)/nearest)
 
 @patch
 def flags(self:Reference,
@@ -414,7 +455,7 @@ def flags(self:Reference,
     why = [' and '.join(n for n,o in zip(('z', 'picture'), row) if o) for row in over.tolist()]
     return pd.DataFrame(dict(flagged=over.any(1).numpy(), because=why, z=s[:,0].numpy(), picture=s[:,1].numpy(), limit=self.limit.item()))
 
-# %% ../nbs/02_explain.ipynb #a077b8cd
+# %% ../nbs/02_explain.ipynb #11035517
 @patch
 def paint(self:AAELearner,
     z:torch.Tensor, # Latent vectors `[n, dims]`
@@ -439,48 +480,54 @@ def images(self:AAELearner,
     n:int=None # As many of the first ones; all by default
 ) -> torch.Tensor: # `[n, C, H, W]` in [0, 1], in order and without augmentation
     "Images as the model takes them"
-    if isinstance(source, torch.Tensor): return source[:n].as_subclass(torch.Tensor).cpu()
-    dl = _in_order(source if isinstance(source, (DataLoader, torch.utils.data.DataLoader)) else self.dls.test_dl(list(source)[:n]))
-    xs, have, plain = [], 0, getattr(getattr(dl, 'dataset', None), 'set_split_idx', None)
-    with plain(1) if plain else nullcontext():
-        for x,*_ in dl:
-            xs.append(x.as_subclass(torch.Tensor).cpu()); have += len(x)
-            if n is not None and have >= n: break
+    if isinstance(source, torch.Tensor): xs = [source[:n].as_subclass(torch.Tensor).cpu()]
+    else:
+        if not isinstance(source, (DataLoader, torch.utils.data.DataLoader)):
+            if not len(source): raise ValueError("No images were given.")
+            source = self.dls.test_dl(source[:n] if isinstance(source, (pd.DataFrame, L)) else list(source)[:n])
+        with self.mode_lock: xs = list(_chunks(source, n))
+    if not xs or not len(xs[0]): raise ValueError("No images were given.")
+    check_images(xs[0])
     return torch.cat(xs)[:n]
 
-# %% ../nbs/02_explain.ipynb #7987da84
+def _chunks(dl, n=None, rows=None):
+    "Images of the batches of `dl`, in order"
+    (dl, _, plain), have = _in_order(dl, rows), 0
+    with plain:
+        for x,*_ in dl:
+            yield x.as_subclass(torch.Tensor).cpu()
+            have += len(x)
+            if n is not None and have >= n: return
+
+# %% ../nbs/02_explain.ipynb #90939c6d
 @patch
 def reference(self:AAELearner,
     max_n:int=10_000, # Most training rows
     again:bool=False # Make it anew?
 ) -> Reference:
     "The reference of this model: training latents, and the limits of the validation set"
-    made, stamp = getattr(self, '_reference', (None, None)), _stamp(self)
-    if made[0] is not None and made[1] == stamp and not again: return made[0]
-    dl = _in_order(self.dls.train)
-    if len(dl.dataset) > max_n:
-        some = np.sort(np.random.RandomState(0).permutation(len(dl.dataset))[:max_n])
-        dl = dl.new(torch.utils.data.Subset(dl.dataset, some.tolist()))
-    held = self.latents(1)
-    errors = torch.cat([reconstruction_errors(self.paint(z), x) for z,x in zip(held.z.split(256), self._chunks(self.dls.valid, 256))])
-    self._reference = Reference(self.latents(dl=dl), held, errors), stamp
+    made, stamp = getattr(self, '_reference', (None, None)), (max_n, id(self.dls), _fingerprint(self.phase_loss.model))
+    if made[1] == stamp and not again: return made[0]
+    n = len(self.dls.train.dataset)
+    if not n: raise ValueError("This learner has no data to compare with, as after `load_learner`: pass `reference=`, one that was made where the data are.")
+    rows = None if n <= max_n else np.sort(np.random.RandomState(0).permutation(n)[:max_n]).tolist()
+    with self.mode_lock:
+        held, at, errors = self.latents(1), 0, []
+        for x in _chunks(self.dls.valid):
+            errors.append(self._errors(held.z[at:at+len(x)], x)); at += len(x)
+        self._reference = Reference(self._latents(self.dls.train, rows=rows), held, torch.cat(errors)), stamp
     return self._reference[0]
 
-def _stamp(learn):
-    "Changes whenever the weights do"
-    return sum(p.detach().double().sum().item() for p in learn.phase_loss.model.parameters())
+def _fingerprint(model):
+    "Changes with any weight or buffer"
+    crc = 0
+    for v in model.state_dict().values(): crc = zlib.crc32(v.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy(), crc)
+    return crc
 
 @patch
-def _chunks(self:AAELearner, dl, size):
-    "Images of `dl` in order, `size` at a time"
-    xs = []
-    for x,*_ in _in_order(dl):
-        xs.append(x.as_subclass(torch.Tensor).cpu())
-        while sum(map(len, xs)) >= size:
-            x = torch.cat(xs)
-            yield x[:size]
-            xs = [x[size:]]
-    if sum(map(len, xs)): yield torch.cat(xs)
+def _errors(self:AAELearner, z, x, bs=64):
+    "Reconstruction errors of images whose latents are known, some at a time"
+    return torch.cat([reconstruction_errors(self.paint(a, bs), b) for a,b in zip(z.split(bs), x.split(bs))])
 
 @patch
 def flags(self:AAELearner,
@@ -490,9 +537,12 @@ def flags(self:AAELearner,
     "Which of `images` are unlike what the model has learned"
     x = self.images(images)
     z, _ = self.read(x)
-    return ifnone(reference, self.reference()).flags(z, reconstruction_errors(self.paint(z), x))
+    return (reference or self.reference()).flags(z, self._errors(z, x))
 
-# %% ../nbs/02_explain.ipynb #ea97fecf
+# %% ../nbs/02_explain.ipynb #465b07f6
+class UnusualImage(UserWarning): "An explanation was asked for of an image that is unlike what the model has learned"
+warnings.simplefilter('always', UnusualImage) # each time, not once
+
 @dataclass
 class Counterfactuals:
     "Walks across a decision boundary, painted and read again"
@@ -501,8 +551,9 @@ class Counterfactuals:
     logits:torch.Tensor # Theirs, `[n, outputs]`
     move:torch.Tensor # To the boundary, `[n, dims]`, float64
     output:torch.Tensor # Which output the walk goes to, `[n]`
-    goal:torch.Tensor # Score at the boundary, `[n]` (labels and scores)
+    goal:torch.Tensor # Logit or score at the boundary, `[n]`; None for categories
     kappas:tuple # Strengths
+    said:torch.Tensor # Logits of the walked vectors, `[n, kappas, outputs]`, float64
     pictures:torch.Tensor # `[n, kappas, C, H, W]`
     z_again:torch.Tensor # z of the pictures, `[n, kappas, dims]`
     logits_again:torch.Tensor # Logits of the pictures, `[n, kappas, outputs]`
@@ -513,11 +564,19 @@ class Counterfactuals:
 
     def __len__(self): return len(self.z)
     def k(self, kappa):
+        "Position of the strength `kappa`"
         if kappa not in self.kappas: raise ValueError(f"κ={kappa} wasn't asked for: the strengths are {', '.join(f'{o:g}' for o in self.kappas)}.")
         return self.kappas.index(kappa)
-    def walked(self, kappa): return self.z.double() + kappa*self.move
+    def walked(self, kappa):
+        "The walked vectors `[n, dims]`"
+        return self.z.double() + kappa*self.move
+    @property
+    def toward(self):
+        "What each walk goes to: a class, a label or its absence, a score"
+        names = [self.names[o] for o in self.output]
+        return [f'not {n}' if start > 0 else n for n,start in zip(names, self.score(self.logits))] if self.task == 'labels' else names
 
-# %% ../nbs/02_explain.ipynb #dd3acf47
+# %% ../nbs/02_explain.ipynb #1162592f
 @patch
 def score(self:Counterfactuals,
     logits:torch.Tensor # `[n, outputs]`
@@ -533,7 +592,7 @@ def gain(self:Counterfactuals,
 ) -> torch.Tensor: # `[n]`; 1 where the picture says all that was asked
     "Achieved over asked change of the score; NaN where nothing was asked"
     start = self.score(self.logits)
-    asked = -kappa * start
+    asked = self.score(self.said[:,self.k(kappa)]) - start
     return torch.where(asked.abs() > 1e-9, (self.score(self.logits_again[:,self.k(kappa)]) - start) / asked, math.nan)
 
 @patch
@@ -554,15 +613,25 @@ def flips(self:Counterfactuals,
     changed = (self.logits_again[:,self.k(kappa)] > 0) != (self.logits > 0)
     return [[n for j,n in enumerate(self.names) if row[j] and j != o] for row,o in zip(changed.tolist(), self.output.tolist())]
 
-# %% ../nbs/02_explain.ipynb #bcd3465e
+# %% ../nbs/02_explain.ipynb #fb3b59f3
+@patch
+def _far_side(self:Counterfactuals):
+    "Which training rows are where the walk goes to: of the class, with or without the label, beyond the score, `[n, train]`"
+    targets = self.reference.train.targets
+    if targets is None: targets = self.reference.train.preds
+    if self.task == 'category': return targets == self.output[:,None]
+    start = self.score(self.logits)[:,None]
+    if self.task == 'labels': return targets.reshape(len(targets), -1).T[self.output].bool() == (start < 0)
+    beyond = targets.reshape(len(targets), -1).T[self.output].double() - self.goal[:,None]
+    return torch.where(start < 0, beyond >= 0, beyond <= 0)
+
 @patch
 def df(self:Counterfactuals,
     kappa:float=2. # Strength
 ) -> pd.DataFrame: # A row an image
     "Verdict, gain, distances, closeness and realism at one strength"
     again, move, classes = self.logits_again[:,self.k(kappa)], kappa*self.move, self.task == 'category'
-    to = [self.names[o] for o in self.output]
-    d = dict(target=to, holds=self.holds(kappa).tolist(), gain=self.gain(kappa).tolist(), distance=move.norm(dim=1).tolist(), distance_latent=self.reference.length(move).tolist())
+    d = dict(target=self.toward, holds=self.holds(kappa).tolist(), gain=self.gain(kappa).tolist(), distance=move.norm(dim=1).tolist(), distance_latent=self.reference.length(move).tolist())
     if classes:
         said = again.softmax(1).max(1)
         d = {'from': [self.names[o] for o in self.logits.argmax(1)], **d, 'read as': [self.names[o] for o in said.indices], 'probability': said.values.tolist()}
@@ -571,17 +640,16 @@ def df(self:Counterfactuals,
         rows = torch.arange(len(self))
         d = {**d, 'was': value(self.logits[rows, self.output]).tolist(), 'reads': value(again[rows, self.output]).tolist()}
     if self.task == 'labels': d['also flipped'] = [', '.join(o) for o in self.flips(kappa)]
-    d['closeness'], d['realism'] = torch.zeros(len(self)), torch.zeros(len(self))
-    for k in self.output.unique().tolist():
-        on, cls = self.output == k, k if classes else None
-        if classes and k not in self.reference.means: d['closeness'][on] = d['realism'][on] = math.nan; continue
-        d['closeness'][on] = self.reference.closeness(self.z[on], move[on], cls).float()
-        d['realism'][on] = self.reference.realism(self.z[on].double() + move[on], cls).float()
+    d['closeness'] = self.reference.closeness(self.z, move, self._far_side())
+    d['realism'] = torch.full((len(self),), math.nan, dtype=torch.float64)
+    for o in self.output.unique().tolist():
+        on = self.output == o
+        if not classes or o in self.reference.means: d['realism'][on] = self.reference.realism(self.z[on].double() + move[on], o if classes else None)
     return pd.DataFrame({**{k: v.numpy() if isinstance(v, torch.Tensor) else v for k,v in d.items()}, 'flagged': self.flags.because.tolist()})
 
-# %% ../nbs/02_explain.ipynb #3b3156eb
+# %% ../nbs/02_explain.ipynb #ca39c885
 @patch
-def _moves(self:AAELearner, z, logits, target, change, threshold, cov):
+def _moves(self:AAELearner, z, logits, target, change, threshold, output, cov):
     "Moves to the boundary, the outputs they go to, and the score there"
     (w, c), task, n = self.head(), self.phase_loss.model.task, len(z)
     if task == 'category':
@@ -599,9 +667,9 @@ def _moves(self:AAELearner, z, logits, target, change, threshold, cov):
         gaps, k, goal = a.score(z), self._output(a.high), c[self._output(a.high)].item() - a.bias
     else:
         if (target is None) == (change is None): raise ValueError("A walk along a score needs either the `target` value at its boundary or the `change` that is asked for.")
-        if len(w) > 1: raise ValueError("Walks along one of several scores aren't told apart by their names yet: train one score.")
-        k, gaps = 0, (z.double() @ w[0] + c[0] - target) if change is None else torch.full((n,), -float(change), dtype=torch.float64)
-        goal = float(target) if change is None else logits[:,0].double() + change
+        k = self.axis(output).index
+        gaps = (z.double() @ w[k] + c[k] - target) if change is None else torch.full((n,), -float(change), dtype=torch.float64)
+        goal = float(target) if change is None else logits[:,k].double() + change
     moves, _ = _along(w[k].expand(n, -1), gaps, cov)
     return moves, torch.full((n,), k), torch.as_tensor(goal, dtype=torch.float64).expand(n)
 
@@ -611,26 +679,27 @@ def counterfactuals(self:AAELearner,
     target=None, # Class, a class for each image, or label to walk to; value at the boundary of a score. None: the nearest other class
     change:float=None, # Change of a score that κ=1 asks for, instead of a `target`
     threshold:float=None, # Probability at which a label flips, 0.5 by default
+    output:str=None, # Which of several scores
     kappas:tuple=(0, 0.5, 1, 1.5, 2, 3), # Strengths: 1 touches the boundary, 2 is the mirror point
     latent_cov:bool=False, # Measure lengths in the covariance of the latents?
     reference:Reference=None, # That of the learner by default
     bs:int=64 # Pictures at a time
 ) -> Counterfactuals:
     "Walk each image over the decision boundary, paint the way, and read the pictures again"
-    x, reference, kappas = self.images(images), ifnone(reference, self.reference()), tuple(kappas)
+    x, reference, kappas = self.images(images), reference or self.reference(), tuple(float(k) for k in kappas)
     z, logits = self.read(x, bs)
-    flags = reference.flags(z, reconstruction_errors(self.paint(z, bs), x))
+    flags = reference.flags(z, self._errors(z, x, bs))
     if flags.flagged.any():
         rows = np.flatnonzero(flags.flagged)
-        warnings.warn(f"{len(rows)} of {len(x)} images are unlike what the model has learned (row {', '.join(map(str, rows[:10]))}{', ...' if len(rows) > 10 else ''}): their counterfactuals may mean nothing.")
-    moves, output, goal = self._moves(z, logits, target, change, threshold, reference.cov if latent_cov else None)
-    walked = (z.double()[:,None] + torch.tensor(kappas, dtype=torch.float64)[:,None]*moves[:,None]).float()
-    pics = self.paint(walked.flatten(0, 1), bs)
+        warnings.warn(f"{len(rows)} of {len(x)} images are unlike what the model has learned (row {', '.join(map(str, rows[:10]))}{', ...' if len(rows) > 10 else ''}): their counterfactuals may mean nothing.", UnusualImage, stacklevel=2)
+    moves, output, goal = self._moves(z, logits, target, change, threshold, output, reference.cov if latent_cov else None)
+    walked, (w, c) = z.double()[:,None] + torch.tensor(kappas, dtype=torch.float64)[:,None]*moves[:,None], self.head()
+    pics = self.paint(walked.float().flatten(0, 1), bs)
     z2, logits2 = self.read(pics, bs)
     def by_row(o): return o.unflatten(0, (len(x), len(kappas)))
-    return Counterfactuals(x, z, logits, moves, output, goal, kappas, *map(by_row, (pics, z2, logits2)), self.output_names(), self.phase_loss.model.task, reference, flags)
+    return Counterfactuals(x, z, logits, moves, output, goal, kappas, walked @ w.T + c, *map(by_row, (pics, z2, logits2)), self.output_names(), self.phase_loss.model.task, reference, flags)
 
-# %% ../nbs/02_explain.ipynb #7374cd3b
+# %% ../nbs/02_explain.ipynb #acc9e0d5
 def _show(ax, im, **kwargs):
     im = im.permute(1,2,0)
     ax.imshow(im if im.shape[-1] == 3 else im.mean(-1), **{**dict(cmap='gray', vmin=0, vmax=1), **kwargs}); ax.set(xticks=[], yticks=[])
@@ -656,8 +725,7 @@ def plot(self:Counterfactuals,
     for j,kappa_ in enumerate(self.kappas):
         _show(axs[j+1], self.pictures[i,j]); axs[j+1].set_title(f'κ={kappa_:g}\n{self._caption(i, j)}', fontsize=9)
     self.plot_difference(i, kappa, axs[-1])
-    to = f'not {self.names[self.output[i]]}' if self.task == 'labels' and self.logits[i, self.output[i]] > 0 else self.names[self.output[i]]
-    axs[0].set_ylabel(f'to {to}' + (' (unusual image)' if self.flags.flagged[i] else '') if self.task != 'score' else 'score', fontsize=9)
+    axs[0].set_ylabel(('score' if self.task == 'score' else f'to {self.toward[i]}') + ('\n(unusual image)' if self.flags.flagged[i] else ''), fontsize=9)
     return axs
 
 @patch
@@ -675,14 +743,14 @@ def plot_difference(self:Counterfactuals,
     kappa:float=2., # Strength
     ax=None # Axes to draw on
 ): # The axes
-    "Map of what the walk adds (red) and takes away (blue)"
+    "Map of what the walk adds (red) and takes away (blue), of colours their mean over the channels"
     if ax is None: _,ax = plt.subplots(figsize=(2.4,2.4), layout='constrained')
     d = self.difference(i, kappa).mean(0)
     ax.imshow(d, cmap='RdBu_r', vmin=-1, vmax=1); ax.set(xticks=[], yticks=[])
     ax.set_title(f'κ={kappa:g}\nminus κ=0', fontsize=9)
     return ax
 
-# %% ../nbs/02_explain.ipynb #be45b978
+# %% ../nbs/02_explain.ipynb #20dde205
 @patch
 def save_gif(self:Counterfactuals,
     path, # File to write
@@ -691,6 +759,7 @@ def save_gif(self:Counterfactuals,
     ms:int=150 # Milliseconds a frame
 ) -> Path:
     "Animate the walk there and back"
+    if self.flags.flagged[i]: warnings.warn(f"Image {i} is unlike what the model has learned: its animation may mean nothing.", UnusualImage, stacklevel=2)
     scale, frames = ifnone(scale, max(1, 160 // self.images.shape[-1])), []
     for p in self.pictures[i]:
         p = (p*255).round().byte().permute(1,2,0).numpy()
@@ -727,13 +796,14 @@ def ambiguous(self:AAELearner,
     else: d, what = axis.distance(lat.z).abs(), [str(axis)]*len(lat)
     return pd.DataFrame([dict(row=i, item=lat.items[i], what=what[i], distance=d[i].item()) for i in d.argsort()[:n].tolist()])
 
-# %% ../nbs/02_explain.ipynb #35ba768b
+# %% ../nbs/02_explain.ipynb #3ad9d17c
 def across(
     lat:Latents, # Rows to choose from, categories
     reference:Reference, # For the whitening
     n:int=5 # Pairs
 ) -> pd.DataFrame: # Row, item and class of both, whitened distance
     "The closest pairs of rows that the model puts into different classes"
+    if lat.task != 'category': raise ValueError("Pairs across a boundary are of categories: for labels and scores see `ambiguous` with an axis.")
     white, preds, pairs = (lat.z.double() @ reference._whiten()).numpy(), lat.preds.numpy(), {}
     for k in np.unique(preds):
         here, there = np.flatnonzero(preds == k), np.flatnonzero(preds != k)
@@ -843,7 +913,7 @@ def _arrow(ax, xy, pca, z, axis):
     ax.annotate('', xy.mean(0) + d, xy.mean(0) - d, arrowprops=dict(arrowstyle='-|>', lw=2, color='black'))
     ax.set_title(f'{axis}: {100*share:.0f} % of ' + ('the axis lies in this plane' if pca is not None else 'its score along the arrow'), fontsize=10)
 
-# %% ../nbs/02_explain.ipynb #5b09ee0c
+# %% ../nbs/02_explain.ipynb #f8534932
 def pls_scores(
     z:torch.Tensor, # `[n, dims]`
     y:np.ndarray, # Number, 0 or 1, a row
@@ -871,7 +941,9 @@ def plot_pls(self:Latents,
     if self.targets is None: raise ValueError("PLS needs targets.")
     if ax is None: _,ax = plt.subplots(figsize=(5.6,4.6), layout='constrained')
     lat = self
-    if self.task == 'score': y, by = self.targets.reshape(len(self), -1)[:,0].numpy(), None
+    for o in (high, low):
+        if self.task != 'score' and (o is not None or o is high) and o not in self.names: raise ValueError(f"There is no output '{o}' to tell from the rest: the outputs are {', '.join(self.names[:20])}.")
+    if self.task == 'score': y, by = self.targets.reshape(len(self), -1)[:,0 if high is None else self.names.index(high)].numpy(), None
     else:
         names = np.asarray(self.texts(self.targets)) if self.task == 'category' else np.where(self.targets[:,self.names.index(high)].bool(), high, f'not {high}')
         if low is not None: lat, names = self[np.isin(names, [high, low])], names[np.isin(names, [high, low])]
@@ -909,7 +981,7 @@ class OrdinalLoss:
     def activation(self, x): return x
     def decodes(self, x): return x
 
-# %% ../nbs/02_explain.ipynb #a0e202f0
+# %% ../nbs/02_explain.ipynb #58b2cb41
 def ordinal_error(
     score:torch.Tensor, # `[n]`
     target:torch.Tensor, # `[n]`
@@ -917,6 +989,7 @@ def ordinal_error(
 ) -> float: # 0 where the order is right, 0.5 for a random order
     "Share of pairs with different targets that `score` puts in the wrong order; ties count half"
     s, y, n = torch.as_tensor(score).double().flatten(), torch.as_tensor(target).double().flatten(), len(score)
+    if not len(s) == len(y) == n: raise ValueError(f"One score and one target a row are needed, not {len(s)} and {len(y)} for {n} rows.")
     if n*(n-1)//2 <= max_pairs: i, j = torch.triu_indices(n, n, 1)
     else: i, j = torch.randint(n, (2, max_pairs), generator=torch.Generator().manual_seed(0))
     ds, dy = s[i] - s[j], y[i] - y[j]
@@ -932,7 +1005,7 @@ def plot_severity(self:Latents,
     "Mean target in bins along the severity direction, with its standard error"
     if self.task != 'score' or self.targets is None: raise ValueError("Severity needs a model of a score, and targets.")
     if ax is None: _,ax = plt.subplots(figsize=(5.4,3.4), layout='constrained')
-    s, y = axis.score(self.z).numpy(), self.targets.reshape(len(self), -1)[:,0].double().numpy()
+    s, y = axis.score(self.z).numpy(), self.targets.reshape(len(self), -1)[:,axis.index].double().numpy()
     ax.scatter(s, y, s=6, alpha=0.3, color='grey')
     parts = np.array_split(np.argsort(s), min(bins, len(s)))
     ax.errorbar([s[p].mean() for p in parts], [y[p].mean() for p in parts], [y[p].std()/math.sqrt(len(p)) for p in parts], fmt='o-', color='#4477aa')
@@ -940,14 +1013,14 @@ def plot_severity(self:Latents,
     ax.set(xlabel='score along the severity direction', ylabel='target', title=f'ordinal error {ordinal_error(s, y):.3f} (random order 0.5), Spearman {rho:.2f}')
     return ax
 
-# %% ../nbs/02_explain.ipynb #392da4a7
+# %% ../nbs/02_explain.ipynb #d76f0587
 def _metrics(probs, targets):
     "Accuracy, AUC and Brier score of categories (columns of one-hot truth) or labels"
     one_hot = np.eye(probs.shape[1])[targets] if targets.ndim == 1 else targets
     acc = (probs.argmax(1) == targets).mean() if targets.ndim == 1 else ((probs > 0.5) == targets).mean()
     both = [k for k in range(probs.shape[1]) if 0 < one_hot[:,k].sum() < len(one_hot)]
     auc = np.mean([roc_auc_score(one_hot[:,k], probs[:,k]) for k in both]) if both else math.nan
-    return dict(accuracy=acc, AUC=auc, Brier=((probs - one_hot)**2).sum(1).mean())
+    return dict(accuracy=acc, AUC=auc, Brier=((probs - one_hot)**2).sum(1).mean()) # summed over outputs, so 2 at worst for categories
 
 def performance(
     lat:Latents, # Held-out rows of categories or labels with targets
@@ -956,7 +1029,7 @@ def performance(
     groups=None, # A patient, site, ... a row, drawn whole
     seed:int=0 # Of the bootstrap
 ) -> pd.DataFrame: # Value and 95 % interval of each measure, and of the difference to `plain`
-    "Accuracy, AUC (mean over classes, each against the rest) and Brier score, with bootstrap intervals"
+    "Accuracy (with Wilson's interval), AUC (mean over classes, each against the rest) and Brier score (summed over outputs), with bootstrap intervals"
     if lat.task == 'score' or lat.targets is None: raise ValueError("Accuracy and AUC are for categories and labels with targets: for scores see `ordinal_error`.")
     models = dict(model=lat.probs.numpy()) | ({} if plain is None else dict(plain=np.asarray(plain)))
     targets, rng = lat.targets.numpy(), np.random.RandomState(seed)
@@ -968,7 +1041,10 @@ def performance(
         return res
     value, boot = all_of(np.arange(len(lat))), [all_of(np.concatenate([rows[k] for k in rng.randint(len(rows), size=len(rows))])) for _ in range(n_boot)]
     def cell(k, m):
-        lo, hi = np.nanpercentile([b[k][m] for b in boot], [2.5, 97.5])
+        if m == 'accuracy' and k in models and groups is None and targets.ndim == 1: # the bootstrap of 100 % has no width
+            ci = binomtest(round(value[k][m]*len(lat)), len(lat)).proportion_ci(method='wilson')
+            lo, hi = ci.low, ci.high
+        else: lo, hi = np.nanpercentile([b[k][m] for b in boot], [2.5, 97.5])
         return f'{value[k][m]:.3f} ({lo:.3f} to {hi:.3f})'
     return pd.DataFrame({k: {m: cell(k, m) for m in value[k]} for k in value})
 

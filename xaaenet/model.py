@@ -540,7 +540,7 @@ def ae_loss_func(self:AAE,
     self.disc_loss_func() # for `loss_parts` alone: in this phase its step is a call of its own
     return self.rec_weight*self.rec_loss_func() + self.adv_weight*self.gen_loss_func()
 
-# %% ../nbs/00_model.ipynb #7495ff17
+# %% ../nbs/00_model.ipynb #6f48ca6f
 @patch
 def random_walk(self:AAE,
     z:torch.Tensor, # Latent vectors `[B, dims]`
@@ -556,7 +556,7 @@ def random_walk(self:AAE,
     else:
         k = torch.randint(self.classes, (n,), device=z.device)
         axis, score = w[k], logits.gather(1, k[:,None])[:,0]
-        change = -score if self.task == 'labels' else score.std(unbiased=False)*torch.randn_like(score)
+        change = -score if self.task == 'labels' else logits.std(0, unbiased=False)[k]*torch.randn_like(score)
     return z + kappa * (change / axis.pow(2).sum(1).clamp_min(1e-12))[:,None] * axis
 
 def _disagreement(task, again, said):
