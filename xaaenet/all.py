@@ -6,3 +6,4 @@ from fastai.vision.all import *
 from xaaenet.model import *
 from xaaenet.learner import *
 from xaaenet.explain import *
+from xaaenet.cues import *
