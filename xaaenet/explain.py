@@ -9,10 +9,10 @@ __all__ = ['Latents', 'load_latents', 'Axis', 'class_colour', 'nearest_face', 't
            'UnusualImage', 'Counterfactuals', 'typical', 'across', 'mislabelled', 'plot_images', 'latent_map',
            'pls_scores', 'OrdinalLoss', 'ordinal_error', 'performance']
 
-# %% ../nbs/02_explain.ipynb #48a9020b
+# %% ../nbs/02_explain.ipynb #a937edc5
 import json, math, warnings, zlib
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import PIL.Image, matplotlib.pyplot as plt
 from fastai.vision.all import *
