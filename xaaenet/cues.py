@@ -327,7 +327,7 @@ def _verdict(o, most_flagged):
     if not (o['low'] > o['margin'] or o['high'] < -o['margin']): return 'unresolved'
     return 'used' + (f", or {o['also']}" if o['also'] else '')
 
-# %% ../nbs/03_cues.ipynb #ac48cf40
+# %% ../nbs/03_cues.ipynb #dcc1d6d7
 @patch
 def used(self:AAELearner,
     source, # Held-out images: a loader, items, or images `[n, C, H, W]`
@@ -352,7 +352,9 @@ def used(self:AAELearner,
     table, base = cue_table(x, names), logits[:,j]
     sd = dict(zip(table.columns, _free_of(table.values.astype(float), label, lat.task).std(0)))
     logit_sd, reference = _free_of(base[:,None], label, lat.task).std(), self.reference()
-    def f(y): return logits_of(replace(lat, z=None, logits=self.read(y)[1]))[0][:,j]
+    def f(y): # z too, so that an edited image is encoded once
+        z, new = self.read(y)
+        return z, logits_of(replace(lat, z=None, logits=new))[0][:,j]
     rows = []
     for name in table.columns:
         c, o = cues[name], dict(cue=name)
@@ -365,13 +367,14 @@ def used(self:AAELearner,
         o |= dict(images=int(keep.sum()), left_out=int((~keep).sum()))
         if keep.sum() < 2: rows.append(dict(o, verdict='unresolved (too few images could be edited)')); continue
         k, moved = torch.as_tensor(keep), (got_up - got_down).numpy()[keep]/sd[name]
-        slope = (f(up[k]) - f(down[k]))/moved/logit_sd
-        flagged = np.mean([reference.flags(z, self._errors(z, y)).flagged.mean() for y in (up[k], down[k]) for z in (self.read(y)[0],)])
+        (z_up, f_up), (z_down, f_down) = f(up[k]), f(down[k])
+        slope = (f_up - f_down)/moved/logit_sd
+        flagged = np.mean([reference.flags(z, reconstruction_errors(self.paint(z), y)).flagged.mean() for z,y in ((z_up, up[k]), (z_down, down[k]))])
         shift = {n: np.mean((cue_table(up[k], [n])[n].values - cue_table(down[k], [n])[n].values)/moved)/sd[n] for n in table.columns if n != name and sd[n] > 1e-9}
         field = _placebo(x[k], up[k] - x[k], seed)
         lo, hi = _boot(slope, None if groups is None else np.asarray(groups)[keep], n_boot, seed)
         rows.append(dict(o, effect=slope.mean(), low=lo, high=hi, margin=margin, same_sign=(np.sign(slope) == np.sign(slope.mean())).mean(), flagged=flagged,
-                         placebo=np.abs(f(field) - base[keep]).mean()/logit_sd, edit=np.abs(f(up[k]) - base[keep]).mean()/logit_sd,
+                         placebo=np.abs(f(field)[1] - base[keep]).mean()/logit_sd, edit=np.abs(f_up - base[keep]).mean()/logit_sd,
                          also=' or '.join(f'{n} ({v:+.1f})' for n,v in sorted(shift.items(), key=lambda t: -abs(t[1])) if abs(v) >= 0.5)))
         rows[-1]['verdict'] = _verdict(rows[-1], most_flagged)
     return pd.DataFrame(rows)

@@ -142,14 +142,15 @@ def auc_gaussian(
         p = cross_val_predict(MLPClassifier((64,), max_iter=100, alpha=1e-2, random_state=seed), xs, ys, cv=5, method='predict_proba')[:,1]
     return roc_auc_score(ys, p)
 
-# %% ../nbs/10_demo.ipynb #e4dfbfca
+# %% ../nbs/10_demo.ipynb #5005aea1
 def evaluate(
     learn:AAELearner, # Trained
     train:list, # Items that it learned from
-    test:list # Items used for neither training nor choosing weights
+    test:list, # Items used for neither training nor choosing weights
+    lat:Latents=None # Those of `test`, if they are there
 ) -> dict: # Figures on `test`
     "Measure prediction, reconstruction and latent space on `test`, beside what each is worth"
-    lat, images = learn.latents(dl=learn.dls.test_dl(test, with_labels=True)), learn.images(test)
+    lat, images = lat or learn.latents(dl=learn.dls.test_dl(test, with_labels=True)), learn.images(test)
     pics, z = learn.paint(lat.z), lat.z
     return dict(accuracy=lat.correct.float().mean().item(), ms_ssim=ms_ssim(pics, images).item(), l1=F.l1_loss(pics, images).item(),
                 swd=sliced_wasserstein(z), swd_gaussian=gaussian_swd(*z.shape), auc_gaussian=auc_gaussian(z),
@@ -170,7 +171,7 @@ def plot_walk(
     first = next((i for i in of_a if lat.correct[i]), of_a[0])
     return learn.counterfactuals([items[first]], b).plot()
 
-# %% ../nbs/10_demo.ipynb #92eed86b
+# %% ../nbs/10_demo.ipynb #d09b0dcc
 def run_demo(
     arch='thin', # 'thin', or the name of a torchvision or timm network
     size=32, # Image size in pixels
@@ -192,9 +193,9 @@ def run_demo(
     test_dl = learn.dls.test_dl(test, with_labels=True)
     show = test_dl.one_batch()[0][:10].as_subclass(torch.Tensor)
     pictures = train_phases(learn, epochs, show=show)
-    summary = dict(evaluate(learn, train, test), seconds=0., seed=seed, phases={k: dict(v['metrics'], epochs=v['settings']['epochs'], best_epoch=v['best_epoch']) for k,v in learn.records.items()},
-                   settings=dict(arch=arch, size=size, epochs=list(epochs), pretrained=pretrained, dims=dims, data=str(data or 'digits'), bs=bs))
     lat = learn.latents(dl=test_dl)
+    summary = dict(evaluate(learn, train, test, lat), seconds=0., seed=seed, phases={k: dict(v['metrics'], epochs=v['settings']['epochs'], best_epoch=v['best_epoch']) for k,v in learn.records.items()},
+                   settings=dict(arch=arch, size=size, epochs=list(epochs), pretrained=pretrained, dims=dims, data=str(data or 'digits'), bs=bs))
     figures = dict(phases=lambda: image_grid({'image': show.cpu(), **{f'after {k}': v for k,v in pictures.items()}})[0,0],
                    latents=lambda: lat.plot_map(method='tsne', max_n=2000), walk=lambda: plot_walk(learn, test, *(('3', '8') if data is None else (None, None)), lat)[0])
     for name,draw in figures.items():

@@ -370,13 +370,14 @@ def to_class(
         moves[i] = root @ torch.from_numpy(x)
     return moves
 
-# %% ../nbs/02_explain.ipynb #e4d48dbe
+# %% ../nbs/02_explain.ipynb #6dac443f
 def reconstruction_errors(
     pictures:torch.Tensor, # `[n, C, H, W]` in [0, 1]
-    images:torch.Tensor # `[n, C, H, W]` in [0, 1]
+    images:torch.Tensor, # `[n, C, H, W]` in [0, 1]
+    bs:int=64 # Rows at a time
 ) -> torch.Tensor: # `[n]`
     "0.84(1 − MS-SSIM) + 0.16·L1 of each picture"
-    return 0.84*(1 - ms_ssim(pictures, images, reduction='none')) + 0.16*(pictures - images).abs().flatten(1).mean(1)
+    return torch.cat([0.84*(1 - ms_ssim(p, x, reduction='none')) + 0.16*(p - x).abs().flatten(1).mean(1) for p,x in zip(pictures.split(bs), images.split(bs))])
 
 def _quantile(x, q):
     "The smallest value that a new one exceeds with probability 1 − q at most, if there are enough"
@@ -499,7 +500,7 @@ def _chunks(dl, n=None, rows=None):
             have += len(x)
             if n is not None and have >= n: return
 
-# %% ../nbs/02_explain.ipynb #90939c6d
+# %% ../nbs/02_explain.ipynb #28a87080
 @patch
 def reference(self:AAELearner,
     max_n:int=10_000, # Most training rows
@@ -514,7 +515,7 @@ def reference(self:AAELearner,
     with self.mode_lock:
         held, at, errors = self.latents(1), 0, []
         for x in _chunks(self.dls.valid):
-            errors.append(self._errors(held.z[at:at+len(x)], x)); at += len(x)
+            errors.append(reconstruction_errors(self.paint(held.z[at:at+len(x)]), x)); at += len(x)
         self._reference = Reference(self._latents(self.dls.train, rows=rows), held, torch.cat(errors)), stamp
     return self._reference[0]
 
@@ -525,11 +526,6 @@ def _fingerprint(model):
     return crc
 
 @patch
-def _errors(self:AAELearner, z, x, bs=64):
-    "Reconstruction errors of images whose latents are known, some at a time"
-    return torch.cat([reconstruction_errors(self.paint(a, bs), b) for a,b in zip(z.split(bs), x.split(bs))])
-
-@patch
 def flags(self:AAELearner,
     images, # A loader, items, or images `[n, C, H, W]`
     reference:Reference=None # That of the learner by default
@@ -537,7 +533,7 @@ def flags(self:AAELearner,
     "Which of `images` are unlike what the model has learned"
     x = self.images(images)
     z, _ = self.read(x)
-    return (reference or self.reference()).flags(z, self._errors(z, x))
+    return (reference or self.reference()).flags(z, reconstruction_errors(self.paint(z), x))
 
 # %% ../nbs/02_explain.ipynb #465b07f6
 class UnusualImage(UserWarning): "An explanation was asked for of an image that is unlike what the model has learned"
@@ -647,7 +643,7 @@ def df(self:Counterfactuals,
         if not classes or o in self.reference.means: d['realism'][on] = self.reference.realism(self.z[on].double() + move[on], o if classes else None)
     return pd.DataFrame({**{k: v.numpy() if isinstance(v, torch.Tensor) else v for k,v in d.items()}, 'flagged': self.flags.because.tolist()})
 
-# %% ../nbs/02_explain.ipynb #ca39c885
+# %% ../nbs/02_explain.ipynb #c7508838
 @patch
 def _moves(self:AAELearner, z, logits, target, change, threshold, output, cov):
     "Moves to the boundary, the outputs they go to, and the score there"
@@ -688,16 +684,17 @@ def counterfactuals(self:AAELearner,
     "Walk each image over the decision boundary, paint the way, and read the pictures again"
     x, reference, kappas = self.images(images), reference or self.reference(), tuple(float(k) for k in kappas)
     z, logits = self.read(x, bs)
-    flags = reference.flags(z, self._errors(z, x, bs))
+    still = self.paint(z, bs)
+    flags = reference.flags(z, reconstruction_errors(still, x, bs))
     if flags.flagged.any():
         rows = np.flatnonzero(flags.flagged)
         warnings.warn(f"{len(rows)} of {len(x)} images are unlike what the model has learned (row {', '.join(map(str, rows[:10]))}{', ...' if len(rows) > 10 else ''}): their counterfactuals may mean nothing.", UnusualImage, stacklevel=2)
     moves, output, goal = self._moves(z, logits, target, change, threshold, output, reference.cov if latent_cov else None)
     walked, (w, c) = z.double()[:,None] + torch.tensor(kappas, dtype=torch.float64)[:,None]*moves[:,None], self.head()
-    pics = self.paint(walked.float().flatten(0, 1), bs)
-    z2, logits2 = self.read(pics, bs)
+    pics = torch.stack([still if k == 0 else self.paint(walked[:,i].float(), bs) for i,k in enumerate(kappas)], 1)
+    z2, logits2 = self.read(pics.flatten(0, 1), bs)
     def by_row(o): return o.unflatten(0, (len(x), len(kappas)))
-    return Counterfactuals(x, z, logits, moves, output, goal, kappas, walked @ w.T + c, *map(by_row, (pics, z2, logits2)), self.output_names(), self.phase_loss.model.task, reference, flags)
+    return Counterfactuals(x, z, logits, moves, output, goal, kappas, walked @ w.T + c, pics, by_row(z2), by_row(logits2), self.output_names(), self.phase_loss.model.task, reference, flags)
 
 # %% ../nbs/02_explain.ipynb #acc9e0d5
 def _show(ax, im, **kwargs):
