@@ -370,7 +370,7 @@ def to_class(
         moves[i] = root @ torch.from_numpy(x)
     return moves
 
-# %% ../nbs/02_explain.ipynb #6dac443f
+# %% ../nbs/02_explain.ipynb #0fd60b51
 def reconstruction_errors(
     pictures:torch.Tensor, # `[n, C, H, W]` in [0, 1]
     images:torch.Tensor, # `[n, C, H, W]` in [0, 1]
@@ -407,7 +407,7 @@ class Reference:
         measures = self._measures(held_out.z, errors)
         self.centre, self.scale = measures.mean(0), measures.std(0).clamp_min(1e-9)
         self.limit = _quantile(((measures - self.centre)/self.scale).amax(1), q)
-        self.n = len(held_out)
+        self.held, self.n = held_out, len(held_out)
 
     @staticmethod
     def _cov(z): return torch.from_numpy(LedoitWolf().fit(z.double().numpy()).covariance_)
