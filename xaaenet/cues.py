@@ -8,8 +8,10 @@ Docs: https://xaaenet.github.io/xaaenet/cues.html.md"""
 __all__ = ['cues', 'Cue', 'cue', 'gray', 'cue_table', 'logits_of', 'associated', 'plot_associated', 'edit', 'Edited', 'skill',
            'coverage', 'split_groups', 'check_groups', 'Verdicts', 'over_seeds', 'judge_seeds']
 
-# %% ../nbs/03_cues.ipynb #7dcb238b
-import html, math, warnings
+# %% ../nbs/03_cues.ipynb #ed260997
+import functools, html, math, threading, warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import PIL.Image, PIL.ImageOps, matplotlib.pyplot as plt
@@ -51,14 +53,17 @@ def cue(
         return f
     return register
 
-# %% ../nbs/03_cues.ipynb #71daea2e
+# %% ../nbs/03_cues.ipynb #beddcb96
 def gray(
     x:torch.Tensor # Images `[n, C, H, W]`
 ) -> torch.Tensor: # `[n, H, W]`
     "Luminance of three channels (ITU-R BT.601), the mean of any other number"
-    return torch.einsum('nchw,c->nhw', x, x.new_tensor([0.299, 0.587, 0.114])) if x.shape[1] == 3 else x.mean(1)
+    if getattr(_kept, 'of', None) is x: return _kept.gray # the cues of a table ask for it in turn
+    return (x.new_tensor([[0.299, 0.587, 0.114]]) @ x.flatten(2)).view(len(x), *x.shape[2:]) if x.shape[1] == 3 else x.mean(1)
 
-def _flat_var(g): return g.flatten(1).var(1)
+_kept = threading.local()
+
+def _flat_var(g): return (g - g.mean((1,2), keepdim=True)).pow(2).sum((1,2))/max(1, g[0].numel()-1) # twice as fast as `var`
 
 def _band(x, top, bottom, left=0., right=1., soft=0.05):
     "A window `[H, W]` with soft edges: 1 inside the shares of height and width, 0 outside"
@@ -95,14 +100,16 @@ def _contrast(x):
 def _skewness(x):
     "Third standardised moment of the gray values; 0 for an image of one tone"
     g = gray(x).flatten(1)
-    d, s = g - g.mean(1, keepdim=True), g.std(1)
-    return torch.where(s > 1e-6, d.pow(3).mean(1)/s.clamp_min(1e-6)**3, 0.)
+    d = g - g.mean(1, keepdim=True)
+    d2 = d*d
+    s = (d2.sum(1)/max(1, g.shape[1]-1)).sqrt()
+    return torch.where(s > 1e-6, (d2*d).mean(1)/s.clamp_min(1e-6)**3, 0.)
 
 @cue('red-blue covariance', knob=_red_blue_stretch)
 def _red_blue(x):
     "Covariance of the first and last channel over the pixels"
     r, b = x[:,0].flatten(1), x[:,-1].flatten(1)
-    return ((r - r.mean(1, keepdim=True))*(b - b.mean(1, keepdim=True))).sum(1)/(r.shape[1]-1)
+    return ((r - r.mean(1, keepdim=True))*(b - b.mean(1, keepdim=True))).sum(1)/max(1, r.shape[1]-1)
 
 @cue('red dominance', knob=lambda x,a: _redder(x, a) if x.shape[1] >= 3 else x)
 def _red_dominance(x):
@@ -111,12 +118,12 @@ def _red_dominance(x):
     m = m if x.shape[1] >= 3 else m[:,:1].expand(-1, 3)
     return m[:,0]/(m[:,1] + m[:,2] + 1e-6)
 
-# %% ../nbs/03_cues.ipynb #2e01cbac
+# %% ../nbs/03_cues.ipynb #ca9c77c7
 @cue('asymmetry', knob=lambda x,a: x + a*(x - x.flip(3))/2)
 def _asymmetry(x):
     "Mean absolute difference between the gray image and its mirror image, left to right"
-    g = gray(x)
-    return (g - g.flip(2)).abs().mean((1,2))
+    g, half = gray(x), x.shape[3]//2 # the other half has the same differences
+    return 2*(g[:,:,:half] - g[:,:,-half:].flip(2)).abs().sum((1,2))/g[0].numel()
 
 @cue('top-bottom ratio', knob=_tilt)
 def _top_bottom(x):
@@ -146,39 +153,52 @@ def _lower_band(x):
 def _high_frequency(x, size=200, radius=30):
     "Share of the Fourier magnitudes beyond 30 cycles an image, at 200 × 200 pixels"
     g = F.interpolate(gray(x)[:,None], (size, size), mode='bilinear', antialias=True)[:,0]
-    mag, f = torch.fft.rfft2(g).abs(), torch.fft.fftfreq(size, 1/size, device=x.device)
-    twice = torch.full((size//2+1,), 2., device=x.device); twice[0] = twice[-1] = 1 # the other half of a real image's spectrum mirrors this one
-    high = (f[:,None]**2 + f[:size//2+1].abs()[None]**2 > radius**2) * twice
-    total = (mag*twice).sum((1,2))
-    return torch.where(total > 0, (mag*high).sum((1,2))/total.clamp_min(1e-12), 0.)
+    high, total = (torch.fft.rfft2(g).abs().flatten(1) @ _high_and_all(size, radius).to(x)).unbind(1)
+    return torch.where(total > 0, high/total.clamp_min(1e-12), 0.)
 
-# %% ../nbs/03_cues.ipynb #5166102f
-def _measure(x, chosen): return torch.stack([c(x).float().cpu() for c in chosen], 1)
+@functools.lru_cache
+def _high_and_all(size, radius):
+    "Weights of the half spectrum: frequencies beyond `radius`, and all"
+    f, twice = torch.fft.fftfreq(size, 1/size), torch.full((size//2+1,), 2.)
+    twice[0] = twice[-1] = 1 # the other half of a real image's spectrum mirrors this one
+    return torch.stack([((f[:,None]**2 + f[:size//2+1].abs()[None]**2 > radius**2)*twice).flatten(), twice.expand(size, -1).flatten()], 1)
 
-def _from_files(files, chosen, bs):
-    "Rows of files; images of one size are measured together"
-    rows, bad, same = torch.full((len(files), len(chosen)), math.nan), [], {}
-    def flush(size):
-        i, xs = zip(*same.pop(size))
-        rows[list(i)] = _measure(torch.stack(xs).float()/255, chosen)
-    for i,f in enumerate(files):
-        try:
-            im = PIL.ImageOps.exif_transpose(PIL.Image.open(f)).convert('RGB')
-            x = torch.from_numpy(np.array(im)).permute(2,0,1)
+# %% ../nbs/03_cues.ipynb #efe83e17
+def _measure(x, chosen):
+    "Cues of images, `[n, cues]`; on a CPU as many images at a time as its cache holds"
+    if x.device.type == 'cpu' and len(x) > (few := max(1, 200_000//x[0].numel())): return torch.cat([_measure(o, chosen) for o in x.split(few)])
+    try:
+        _kept.gray, _kept.of = gray(x), x
+        return torch.stack([c(x).float() for c in chosen], 1).cpu()
+    finally: _kept.of = _kept.gray = None
+
+@contextmanager
+def _one_thread():
+    "Each thread of a pool computes alone"
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try: yield n
+    finally: torch.set_num_threads(n)
+
+def _from_files(files, chosen, device):
+    "Rows of files, decoded and measured in as many threads as torch has"
+    bad = {}
+    def row(i):
+        try: x = np.array(PIL.ImageOps.exif_transpose(PIL.Image.open(files[i])).convert('RGB'))
         except Exception as e: # whatever a decoder raises, the row is missing and its file is named
-            bad.append(f'{f} ({type(e).__name__})'); continue
-        same.setdefault(x.shape, []).append((i, x))
-        if len(same[x.shape]) == bs: flush(x.shape)
-        elif sum(map(len, same.values())) >= 4*bs: flush(max(same, key=lambda k: len(same[k])))
-    for size in list(same): flush(size)
+            bad[i] = f'{files[i]} ({type(e).__name__})'
+            return torch.full((1, len(chosen)), math.nan)
+        return _measure(torch.from_numpy(x).to(device).permute(2,0,1)[None].to(torch.float32, memory_format=torch.contiguous_format).mul_(1/255), chosen)
+    with _one_thread() as n, ThreadPoolExecutor(n) as pool: rows = torch.cat(list(pool.map(row, range(len(files)))))
+    bad = [bad[i] for i in sorted(bad)]
     if bad: warnings.warn(f"{len(bad)} of {len(files)} images can't be read, and their cues are NaN: {', '.join(bad[:5])}{', ...' if len(bad) > 5 else ''}.")
     return rows
 
 def cue_table(
     source, # Paths of image files, images `[n, C, H, W]` in [0, 1], or a loader
     names:list=None, # Cues to measure; all that are registered by default
-    bs:int=64, # Images at a time
-    device=None # Where to compute; the CPU by default
+    bs:int=64, # Images at a time, of those that are in memory
+    device=None # Where to compute; the CPU by default, of images the device that they are on
 ) -> pd.DataFrame: # A row an image, a column a cue
     "Measure cues"
     if unknown := [n for n in names or [] if n not in cues]: raise ValueError(f"There is no cue {', '.join(unknown)}: the cues are {', '.join(cues)}, and `@cue` registers others.")
@@ -189,7 +209,7 @@ def cue_table(
         with plain: parts = [_measure(x.as_subclass(torch.Tensor).to(device or 'cpu'), chosen) for x,*_ in dl]
     else:
         index = [str(f) for f in source]
-        parts = [_from_files(list(source), chosen, bs)]
+        parts = [_from_files(list(source), chosen, device or 'cpu')] if index else []
     if not parts or not len(parts[0]): raise ValueError("No images were given.")
     return pd.DataFrame(torch.cat(parts).numpy(), columns=[c.name for c in chosen], index=index)
 
@@ -231,7 +251,7 @@ def _permutations(strata, n, rng):
         res[:,first] = order
         yield res
 
-# %% ../nbs/03_cues.ipynb #26ace992
+# %% ../nbs/03_cues.ipynb #7b377baa
 def logits_of(
     lat:Latents # From `learn.latents`
 ) -> tuple: # `[n, k]`, and what each column speaks for
@@ -271,20 +291,26 @@ def associated(
 ) -> pd.DataFrame: # A row a cue and output: correlation with its interval, p, q
     "Test which cues go with the model's logits within the label"
     _check_rows(lat, cue_rows=table, groups=groups)
-    ok, (logits, names), rng, parts = table.notna().all(axis=1).values, logits_of(lat), np.random.RandomState(seed), []
-    cue, labels, shown = table.values[ok].astype(float), _labels_of(lat, ok), range(len(names)) if output is None else [_index(names, output)]
+    (logits, names), rng, there = logits_of(lat), np.random.RandomState(seed), table.notna()
+    shown = range(len(names)) if output is None else [_index(names, output)]
     n_perm = n_perm or max(999, math.ceil(5*table.shape[1]*len(shown)/alpha))
-    for js in [shown] if lat.task == 'category' else [[j] for j in shown]: # classes share their permutations
-        label = labels[js[0]]
-        a, b, strata = _free_of(cue, label, lat.task), _free_of(logits[ok][:,js], label, lat.task), _strata(label, lat.task)
-        if groups is not None:
-            both, keys = _unit_means(np.hstack([a, b]), np.asarray(groups)[ok], strata)
-            a, b, strata = both[:,:a.shape[1]], both[:,a.shape[1]:], keys[1].values
-        r, p, (low, high) = _association(a, b, strata, n_perm, n_boot, rng)
-        parts += [pd.DataFrame(dict(cue=table.columns, output=names[j], r=r[:,i], low=low[:,i], high=high[:,i], p=p[:,i], n=len(a))) for i,j in enumerate(js)]
+    parts = []
+    for _,cols in there.T.groupby(list(range(len(table))), sort=False).groups.items() if not there.all(axis=None) else [(None, table.columns)]: # columns that lack the same rows
+        ok = there[cols[0]].values
+        for js in [shown] if lat.task == 'category' else [[j] for j in shown]: # classes share their permutations
+            parts += _associated(table.loc[ok, cols], logits[ok][:,js], _labels_of(lat, ok)[js[0]], lat.task, [names[j] for j in js], None if groups is None else np.asarray(groups)[ok], n_perm, n_boot, rng)
     res = pd.concat(parts, ignore_index=True)
     res['q'] = false_discovery_control(res.p)
     return res.assign(associated=res.q <= alpha)[['cue', 'output', 'r', 'low', 'high', 'p', 'q', 'associated', 'n']]
+
+def _associated(cue, logits, label, task, outs, groups, n_perm, n_boot, rng):
+    "A table for each of `outs`"
+    a, b, strata = _free_of(cue.values.astype(float), label, task), _free_of(logits, label, task), _strata(label, task)
+    if groups is not None:
+        both, keys = _unit_means(np.hstack([a, b]), groups, strata)
+        a, b, strata = both[:,:a.shape[1]], both[:,a.shape[1]:], keys[1].values
+    r, p, (low, high) = _association(a, b, strata, n_perm, n_boot, rng)
+    return [pd.DataFrame(dict(cue=cue.columns, output=o, r=r[:,i], low=low[:,i], high=high[:,i], p=p[:,i], n=len(a))) for i,o in enumerate(outs)]
 
 # %% ../nbs/03_cues.ipynb #fdd40b1b
 def _forest(ax, rows, value, low, high, filled):
@@ -572,7 +598,7 @@ def check_held_out(self:Reference,
     same = torch.cat([(torch.cdist(z.double(), known.double(), p=math.inf) < 1e-4).any(1) for z in lat.z.split(1000)]).nonzero().flatten().tolist()
     if same: raise ValueError(f"{len(same)} of the {len(lat)} rows are images that the model was trained on or chosen by (row {', '.join(map(str, same[:5]))}{', ...' if len(same) > 5 else ''}): pass rows that are new to it, or `held_out=False` to judge all the same.")
 
-# %% ../nbs/03_cues.ipynb #dcbb4b53
+# %% ../nbs/03_cues.ipynb #24a9dd69
 @dataclass
 class Verdicts:
     "What was found out about each cue, on held-out rows"
@@ -595,13 +621,13 @@ def _meta_columns(meta):
     cols = {}
     for k,v in meta.items():
         if v.dtype.kind in 'fiu' and v.nunique() > 2: cols[str(k)] = v.astype(float).values
-        else: cols |= {f'{k}={u}': (v == u).astype(float).values for u in sorted(v.dropna().unique())[1 if v.nunique() == 2 else 0:]}
+        else: cols |= {f'{k}={u}': (v == u).astype(float).where(v.notna()).values for u in sorted(v.dropna().unique())[1 if v.nunique() == 2 else 0:]}
     return pd.DataFrame(cols)
 
 def _subgroups_of(meta):
     "(column, value, mask) of each subgroup: values, or thirds of a number"
     for k,v in meta.items():
-        if v.dtype.kind in 'fiu' and v.nunique() > 5: v = pd.qcut(v, 3, duplicates='drop').map(lambda o: f'{o.left:.3g} to {o.right:.3g}')
+        if v.dtype.kind in 'fiu' and v.nunique() > 5: v = pd.qcut(v, 3, duplicates='drop').map(lambda o: f'{o.left:.3g} to {o.right:.3g}', na_action='ignore')
         for u in v.dropna().unique(): yield str(k), str(u), (v == u).values
 
 def _by_subgroup(meta, edited, outs, logit_sd, groups, n_boot, seed):
@@ -643,14 +669,14 @@ def _curve(learn, x, lat, name, sd, usual, outs, logit_sd, doses, n_boot, seed):
             low, high = _boot(new[:,j], None, n_boot, seed)
             yield dict(cue=name, output=out, dose=got.numpy()[ok].mean()/sd, change=new[:,j].mean(), low=low, high=high, n=int(ok.sum()))
 
-# %% ../nbs/03_cues.ipynb #3f0518f9
+# %% ../nbs/03_cues.ipynb #a52012fc
 def _combine(found, effects, skill, alpha):
     "One verdict of association and effect; none where the model has no skill"
     res = found.rename(columns=dict(low='r_low', high='r_high')).merge(effects, on=['cue', 'output'], how='left')
     gate = skill['by_output'].set_index('output')
     def one(o):
         g = gate.loc[o.output]
-        if not g.passed: return 'none', f"no verdict: on these rows the model's skill isn't beyond that of permuted labels ({skill['measure']} {g.value:.2f}, p={max(g.p, skill['p']):.2g})"
+        if not g.passed: return 'none', f"on these rows the model's skill isn't beyond that of permuted labels ({skill['measure']} {g.value:.2f}, p={max(g.p, skill['p']):.2g})"
         if isinstance(o.verdict, str) and o.verdict.startswith('used'): return o.verdict, ''
         return 'associated' if o.associated else 'unresolved', o.why if isinstance(o.why, str) else 'it can\'t be edited'
     res[['verdict', 'why']] = [one(o) for o in res.itertuples()]
@@ -705,7 +731,7 @@ def _no_gate(lat):
     outs = logits_of(lat)[1]
     return dict(measure='no gate', value=math.nan, p=math.nan, passed=True, by_output=pd.DataFrame(dict(output=outs, value=math.nan, p=math.nan, passed=True)))
 
-# %% ../nbs/03_cues.ipynb #d0e0862c
+# %% ../nbs/03_cues.ipynb #57e18ef7
 def _number(v): return f'{v:+.2f}'
 
 @patch
@@ -715,7 +741,7 @@ def words(self:Verdicts) -> list: # Sentences
     for out in self.outputs:
         rows, gate = self.table[self.table.output == out], self.skill['by_output'].set_index('output').loc[out]
         if not gate.passed:
-            res.append(f"Nothing is said of {out}: {rows.why.iloc[0]}."); continue
+            res.append(f"No verdict on {out}: {rows.why.iloc[0]}."); continue
         for o in rows.itertuples():
             if o.verdict.startswith('used'):
                 res.append(f"The model uses {o.cue} for {out}: an edit that raises it by one standard deviation moves the logit by {_number(o.effect)} of its own (95 % {_number(o.low)} to {_number(o.high)}), the same way in {100*o.same_sign:.0f} % of {o.images:.0f} images."
