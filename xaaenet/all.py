@@ -7,3 +7,4 @@ from xaaenet.model import *
 from xaaenet.learner import *
 from xaaenet.explain import *
 from xaaenet.cues import *
+from xaaenet.report import *
