@@ -54,7 +54,10 @@ class Scenes:
     def __init__(self, n, seed):
         rng = np.random.RandomState(seed)
         blobs = F.interpolate(torch.tensor(rng.randn(n, 1, 4, 4), dtype=torch.float32), (size, size), mode='bicubic', align_corners=True)
-        self.blobs = (blobs - blobs.mean((2,3), keepdim=True))/blobs.std((2,3), keepdim=True)
+        self.scene = torch.ones(size, size, dtype=torch.bool) # the zones of the decoys hold nothing but their texture
+        for zone in zones.values(): self.scene[zone] = False
+        seen = blobs[:,:,self.scene]
+        self.blobs = (blobs - seen.mean(2)[...,None,None])/seen.std(2)[...,None,None]
         self.fine, self.grain = (torch.tensor(rng.randn(n, 1, size, size), dtype=torch.float32) for _ in range(2))
         for zone in zones.values(): self.fine[:,:,*zone] /= self.fine[:,:,*zone].diff(dim=3).abs().mean((2,3), keepdim=True)
         self.ramp = torch.linspace(-1, 1, size).expand(n, 1, size, size)
@@ -63,9 +66,8 @@ class Scenes:
         v = {k: torch.as_tensor(o, dtype=torch.float32).view(-1,1,1,1) for k,o in p.items()}
         def of(k, mean, sd): return mean + sd*v.get(k, 0.)
         x = of('contrast', 0.1, 0.015)*self.blobs + 0.08*v.get('tilt', 0.)*self.ramp
-        x[:,:,strip] = 0
-        x = x + 0.5 + of('brightness', 0, 0.04) + 0.005*self.grain
-        for n,zone in zones.items(): x[:,:,*zone] += (of(n, 0.08, 0.016)*self.fine)[:,:,*zone]
+        x = x*self.scene + 0.5 + of('brightness', 0, 0.04) + 0.005*self.grain
+        for n,zone in zones.items(): x[:,:,*zone] += (of(n, 0.04, 0.008)*self.fine)[:,:,*zone]
         return to_8_bit(x.clamp(0, 1))
 
 def follow(rng, y, **kw): return shift*(y - 0.5) + standard(rng, y, **kw)
