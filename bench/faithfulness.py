@@ -1,4 +1,4 @@
-"""Can a reviewer knock the verdicts over? `python bench/faithfulness.py [noise|groups|planted|weak|two|binary|random ...]` (about an hour on two cores)
+"""Can a reviewer knock the verdicts over? `python bench/faithfulness.py [noise|groups|scores|planted|weak|two|binary|random ...]` (about an hour on two cores)
 
 Studies whose truth is known, many times over, with Clopper-Pearson intervals: latents of noise, images drawn by code with planted causes and
 decoys, labels drawn anew, several images a patient, and the same without each of the safeguards. tmw-xai stands beside where it is installed."""
@@ -147,7 +147,7 @@ def run_weak(seed):
     "A strong cause (tilt) and a weak one (brightness)"
     def parameters(rng, n, test):
         p = dict(tilt=rng.randn(n), brightness=rng.randn(n))
-        return (rng.rand(n) < 1/(1 + np.exp(-(2.5*p['tilt'] + 0.5*p['brightness'])))).astype(int), p
+        return (rng.rand(n) < 1/(1 + np.exp(-(2.5*p['tilt'] + 0.75*p['brightness'])))).astype(int), p
     learn, scenes, p, y, x, _ = study(seed, parameters)
     o = learn.judge(x, read(learn, x, y), ['brightness'], curve=0).table.iloc[0]
     return dict(true=truth(learn, scenes, p, y, 'brightness'), effect=o.effect, used=o.verdict.startswith('used'), verdict=o.verdict, why=o.why)
@@ -199,12 +199,22 @@ def run_noise(job):
     return res
 
 def run_groups(seed, n=20, each=10):
-    "Ten images a patient; cue and logit are the patient's, and have nothing to do with one another"
-    rng = np.random.RandomState(seed)
-    g = np.repeat(np.arange(n), each)
-    y, c, l = balanced(rng, n)[g], rng.randn(n)[g] + 0.3*rng.randn(n*each), torch.tensor(rng.randn(n)[g] + 0.3*rng.randn(n*each))
-    lat = Latents(torch.zeros(n*each, 1), torch.stack([-l/2, l/2], 1), torch.tensor(y), list(g), ['low','high'])
-    return {k: bool(associated(pd.DataFrame(dict(c=c)), lat, o, n_perm=499, n_boot=1).associated[0]) for k,o in (('whole', g), ('rows', None))}
+    "Ten images a patient; cue and logit are the patient's, and have nothing to do with one another. The label is the patient's, or each image's own, or a score"
+    rng, g, res = np.random.RandomState(seed), np.repeat(np.arange(n), each), {}
+    for kind,y in (('label of the patient', balanced(rng, n)[g]), ('label of the image', balanced(rng, n*each)), ('score', rng.randn(n*each).astype(np.float32))):
+        c, l = rng.randn(n)[g] + 0.3*rng.randn(n*each), torch.tensor(rng.randn(n)[g] + 0.3*rng.randn(n*each))
+        lat = Latents(torch.zeros(n*each, 1), l[:,None] if kind == 'score' else torch.stack([-l/2, l/2], 1), torch.tensor(y), list(g), ['score'] if kind == 'score' else ['low','high'], 'score' if kind == 'score' else 'category')
+        res[kind] = {k: bool(associated(pd.DataFrame(dict(c=c)), lat, o, n_perm=499, n_boot=1).associated[0]) for k,o in (('whole', g), ('rows', None))}
+    return res
+
+def run_scores(seed, n=300):
+    "A score of several distributions; cue and logit follow it, each in its own way, and one another in nothing else"
+    rng, res = np.random.RandomState(seed), {}
+    for kind,y,f in (('uniform', rng.rand(n), np.sin), ('normal, tanh', rng.randn(n), np.tanh), ('lognormal, log', np.exp(rng.randn(n)), np.log), ('five grades', rng.randint(5, size=n), np.square)):
+        l = torch.tensor(f(y) + 0.3*f(y).std()*rng.randn(n))[:,None]
+        lat = Latents(torch.zeros(n, 1), l, torch.tensor(y, dtype=torch.float32), list(range(n)), ['score'], 'score')
+        res[kind] = bool(associated(pd.DataFrame(dict(c=f(y) + 0.3*f(y).std()*rng.randn(n))), lat, n_perm=499, n_boot=1).associated[0])
+    return res
 
 # --- the table
 def rate(table, name, hits, least=None, most=None, note=''):
@@ -216,6 +226,7 @@ def rate(table, name, hits, least=None, most=None, note=''):
 
 def fails(table, line, name, hits, least=None, most=None):
     "An ablation: the line's bound has to be missed without the safeguard"
+    if not len(hits): table.say(f'{name}: no run for the line {line}'); return
     share = np.mean(hits)
     ci = binomtest(int(sum(hits)), len(hits)).proportion_ci(method='exact')
     met = (least is not None and share < least) or (most is not None and share > most)
@@ -256,9 +267,12 @@ def report_noise(table, rs):
         fails(table, f'noise latents, n={n}', 'without label conditioning', [r['unconditioned'] for r in of], most=0.07)
 
 def report_groups(table, rs):
-    rate(table, 'ten images a patient, whole groups: reported', [r['whole'] for r in rs], most=0.07)
-    rate(table, '  rows alone', [r['rows'] for r in rs])
-    fails(table, 'ten images a patient', 'without whole-group permutation', [r['rows'] for r in rs], most=0.07)
+    for k in rs[0]:
+        rate(table, f'ten images a patient, {k}: reported', [r[k]['whole'] for r in rs], most=0.07)
+        fails(table, f'ten images a patient, {k}', 'without whole-group permutation', [r[k]['rows'] for r in rs], most=0.07)
+
+def report_scores(table, rs):
+    for k in rs[0]: rate(table, f'a cue that follows the score, {k}: reported', [r[k] for r in rs], most=0.07)
 
 def report_weak(table, rs):
     near = [r for r in rs if 0.2 <= r['true'] <= 0.3]
@@ -280,7 +294,7 @@ def report_random(table, rs):
     fails(table, 'labels drawn anew', 'without held-out skill (in-sample instead)', [r['refused_in_sample'] for r in rs], least=0.95)
 
 noise_jobs = [(n, s) for n in (80, 200, 500, 1500) for s in range(1000)]
-studies = dict(noise=(run_noise, noise_jobs, report_noise), groups=(run_groups, range(1000), report_groups), planted=(run_planted, range(runs), report_planted), weak=(run_weak, range(runs), report_weak),
+studies = dict(noise=(run_noise, noise_jobs, report_noise), groups=(run_groups, range(1000), report_groups), scores=(run_scores, range(1000), report_scores), planted=(run_planted, range(runs), report_planted), weak=(run_weak, range(runs), report_weak),
                two=(run_two, range(runs), report_two), binary=(run_binary, range(runs), report_binary), random=(run_random, range(runs), report_random))
 
 if __name__ == '__main__':

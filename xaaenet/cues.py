@@ -8,26 +8,26 @@ Docs: https://xaaenet.github.io/xaaenet/cues.html.md"""
 __all__ = ['cues', 'Cue', 'cue', 'gray', 'cue_table', 'logits_of', 'associated', 'plot_associated', 'edit', 'Edited', 'skill',
            'coverage', 'split_groups', 'check_groups', 'Verdicts', 'over_seeds', 'judge_seeds']
 
-# %% ../nbs/03_cues.ipynb #ed260997
+# %% ../nbs/03_cues.ipynb #559b448c
 import functools, html, math, threading, warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import PIL.Image, PIL.ImageOps, matplotlib.pyplot as plt
 from fastai.vision.all import *
-from scipy.stats import false_discovery_control, rankdata
+from scipy.stats import false_discovery_control, rankdata, t as student_t
 from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer, StandardScaler
 
 from .model import to_8_bit
-from .learner import AAELearner
+from .learner import AAELearner, check_images
 from .explain import *
 from .explain import _in_order, _show
 
-# %% ../nbs/03_cues.ipynb #acccd9f4
+# %% ../nbs/03_cues.ipynb #dc8e33a2
 @dataclass(frozen=True)
 class Cue:
     "A number that describes an image"
@@ -35,6 +35,7 @@ class Cue:
     func:callable # Images `[n, C, H, W]` in [0, 1] → `[n]`
     about:str='' # What it measures, in a sentence
     knob:callable=None # An edit that raises it: images `[n, C, H, W]` and amounts `[n, 1, 1, 1]` (0 leaves the image as it is) → images
+    channels:int=1 # Image channels that it takes to say anything
     def __call__(self, x):
         v = self.func(x)
         if not isinstance(v, torch.Tensor) or v.shape != (len(x),): raise ValueError(f"The cue '{self.name}' gave {list(v.shape) if isinstance(v, torch.Tensor) else type(v).__name__} for {len(x)} images: one number an image is needed, a tensor [{len(x)}].")
@@ -45,15 +46,16 @@ cues = {} # Those that are registered, by name
 def cue(
     name:str, # In tables and figures
     about:str=None, # What it measures; the function's docstring by default
-    knob:callable=None # An edit that raises it, if there is one: (images, amounts `[n, 1, 1, 1]`) → images
+    knob:callable=None, # An edit that raises it, if there is one: (images, amounts `[n, 1, 1, 1]`) → images
+    channels:int=1 # Image channels that it takes to say anything: images of fewer aren't measured unless it's asked for by name
 ): # Decorator
     "Register a function of an image batch as a cue"
     def register(f):
-        cues[name] = Cue(name, f, ifnone(about, f.__doc__ or ''), knob)
+        cues[name] = Cue(name, f, ifnone(about, f.__doc__ or ''), knob, channels)
         return f
     return register
 
-# %% ../nbs/03_cues.ipynb #beddcb96
+# %% ../nbs/03_cues.ipynb #74277812
 def gray(
     x:torch.Tensor # Images `[n, C, H, W]`
 ) -> torch.Tensor: # `[n, H, W]`
@@ -105,13 +107,13 @@ def _skewness(x):
     s = (d2.sum(1)/max(1, g.shape[1]-1)).sqrt()
     return torch.where(s > 1e-6, (d2*d).mean(1)/s.clamp_min(1e-6)**3, 0.)
 
-@cue('red-blue covariance', knob=_red_blue_stretch)
+@cue('red-blue covariance', knob=_red_blue_stretch, channels=2)
 def _red_blue(x):
     "Covariance of the first and last channel over the pixels"
     r, b = x[:,0].flatten(1), x[:,-1].flatten(1)
     return ((r - r.mean(1, keepdim=True))*(b - b.mean(1, keepdim=True))).sum(1)/max(1, r.shape[1]-1)
 
-@cue('red dominance', knob=lambda x,a: _redder(x, a) if x.shape[1] >= 3 else x)
+@cue('red dominance', knob=lambda x,a: _redder(x, a) if x.shape[1] >= 3 else x, channels=3)
 def _red_dominance(x):
     "Mean of the first channel over the sum of the means of the second and third; one half where there is one channel"
     m = x.mean((2,3))
@@ -163,7 +165,7 @@ def _high_and_all(size, radius):
     twice[0] = twice[-1] = 1 # the other half of a real image's spectrum mirrors this one
     return torch.stack([((f[:,None]**2 + f[:size//2+1].abs()[None]**2 > radius**2)*twice).flatten(), twice.expand(size, -1).flatten()], 1)
 
-# %% ../nbs/03_cues.ipynb #efe83e17
+# %% ../nbs/03_cues.ipynb #9145be5a
 def _measure(x, chosen):
     "Cues of images, `[n, cues]`; on a CPU as many images at a time as its cache holds"
     if x.device.type == 'cpu' and len(x) > (few := max(1, 200_000//x[0].numel())): return torch.cat([_measure(o, chosen) for o in x.split(few)])
@@ -180,18 +182,25 @@ def _one_thread():
     try: yield n
     finally: torch.set_num_threads(n)
 
+def _rgb(im):
+    "Pixels `[H, W, 3]` of 8 bits; 16 bits are scaled, as PIL's own conversion would clip them"
+    im = PIL.ImageOps.exif_transpose(im)
+    if im.mode == 'F': raise ValueError('pixels are floating-point numbers of unknown range')
+    if im.mode.startswith('I'): return np.repeat((np.array(im).astype(np.float32)/257).round().clip(0, 255).astype(np.uint8)[...,None], 3, 2)
+    return np.array(im.convert('RGB'))
+
 def _from_files(files, chosen, device):
     "Rows of files, decoded and measured in as many threads as torch has"
     bad = {}
     def row(i):
-        try: x = np.array(PIL.ImageOps.exif_transpose(PIL.Image.open(files[i])).convert('RGB'))
+        try: x = _rgb(PIL.Image.open(files[i]))
         except Exception as e: # whatever a decoder raises, the row is missing and its file is named
             bad[i] = f'{files[i]} ({type(e).__name__})'
             return torch.full((1, len(chosen)), math.nan)
         return _measure(torch.from_numpy(x).to(device).permute(2,0,1)[None].to(torch.float32, memory_format=torch.contiguous_format).mul_(1/255), chosen)
     with _one_thread() as n, ThreadPoolExecutor(n) as pool: rows = torch.cat(list(pool.map(row, range(len(files)))))
     bad = [bad[i] for i in sorted(bad)]
-    if bad: warnings.warn(f"{len(bad)} of {len(files)} images can't be read, and their cues are NaN: {', '.join(bad[:5])}{', ...' if len(bad) > 5 else ''}.")
+    if bad: warnings.warn(f"{len(bad)} of {len(files)} images can't be read, and their cues are NaN: {', '.join(bad[:50])}{', ...' if len(bad) > 50 else ''}.")
     return rows
 
 def cue_table(
@@ -201,27 +210,47 @@ def cue_table(
     device=None # Where to compute; the CPU by default, of images the device that they are on
 ) -> pd.DataFrame: # A row an image, a column a cue
     "Measure cues"
+    names = [names] if isinstance(names, str) else names
     if unknown := [n for n in names or [] if n not in cues]: raise ValueError(f"There is no cue {', '.join(unknown)}: the cues are {', '.join(cues)}, and `@cue` registers others.")
-    chosen, index = [cues[n] for n in ifnone(names, list(cues))], None
-    if isinstance(source, torch.Tensor): parts = [_measure(x.as_subclass(torch.Tensor).to(device or x.device), chosen) for x in source.split(bs)]
-    elif isinstance(source, (DataLoader, torch.utils.data.DataLoader)):
-        dl, _, plain = _in_order(source)
-        with plain: parts = [_measure(x.as_subclass(torch.Tensor).to(device or 'cpu'), chosen) for x,*_ in dl]
+    def of(channels): return [cues[n] for n in names] if names is not None else [c for c in cues.values() if c.channels <= channels]
+    parts, chosen, index = [], of(3), None
+    if isinstance(source, np.ndarray): source = torch.from_numpy(source)
+    if isinstance(source, torch.Tensor) or isinstance(source, (DataLoader, torch.utils.data.DataLoader)):
+        dl, _, plain = ([(o,) for o in source.as_subclass(torch.Tensor).split(bs)], None, nullcontext()) if isinstance(source, torch.Tensor) else _in_order(source)
+        with plain:
+            for x,*_ in dl:
+                if not parts: check_images(x); chosen = of(x.shape[1])
+                parts.append(_measure(x.as_subclass(torch.Tensor).to(device or (x.device if isinstance(source, torch.Tensor) else 'cpu')).float(), chosen))
     else:
-        index = [str(f) for f in source]
-        parts = [_from_files(list(source), chosen, device or 'cpu')] if index else []
+        index = [str(f) for f in ([source] if isinstance(source, (str, Path)) else source)]
+        parts = [_from_files(index, chosen, device or 'cpu')] if index else []
     if not parts or not len(parts[0]): raise ValueError("No images were given.")
     return pd.DataFrame(torch.cat(parts).numpy(), columns=[c.name for c in chosen], index=index)
 
-# %% ../nbs/03_cues.ipynb #683dff07
+# %% ../nbs/03_cues.ipynb #6819e568
+def _spline(y, fit):
+    "Columns that follow any smooth function of one score: indicators of a few grades, else splines of the score and of its rank"
+    grades = np.unique(y)
+    if len(grades) <= 10: return (y[:,None] == grades).astype(float)
+    def basis(v):
+        knots = np.unique(np.quantile(v[fit], np.linspace(0, 1, min(8, 2 + len(v[fit])//20))))
+        return SplineTransformer(knots=knots[:,None], extrapolation='constant').fit(v[fit][:,None]).transform(v[:,None])
+    return np.hstack([basis(v) for v in (y, rankdata(y)/len(y)) if len(np.unique(np.quantile(v[fit], [0, 1]))) > 1])
+
 def _free_of(values, label, task, fit=slice(None)):
-    "Residuals of the columns of `values` on the label, whose means or spline are those of the rows `fit`"
-    if task == 'score':
-        y, n = label.reshape(len(label), -1), len(np.unique(label))
-        basis = SplineTransformer(n_knots=min(5, max(2, n)), degree=3 if n > 5 else 1).fit(y[fit]).transform(y)
+    "Residuals of the columns of `values` on the label, whose means or splines are those of the rows `fit`"
+    if task == 'score' or label.ndim == 2: # several labels or scores beside one another
+        basis = np.hstack([_spline(y, fit) for y in label.reshape(len(label), -1).T]) if task == 'score' else label
         return values - LinearRegression().fit(basis[fit], values[fit]).predict(basis)
-    if label.ndim == 2: return values - LinearRegression().fit(label[fit], values[fit]).predict(label) # labels beside one another
-    return values - pd.DataFrame(values[fit]).groupby(label[fit]).mean().reindex(label).fillna(0.).values
+    means = pd.DataFrame(values[fit]).groupby(label[fit]).mean().reindex(label)
+    return values - means.fillna(dict(enumerate(values[fit].mean(0)))).values # a class that `fit` lacks has no mean of its own
+
+def _within_sd(values, lat):
+    "Standard deviations of the columns within the label (all labels together, where there are several), of the rows that have one"
+    def one(v):
+        ok = np.isfinite(v)
+        return _free_of(v[ok,None], lat.targets.numpy()[ok], lat.task).std() if ok.sum() > 3 else 0.
+    return np.array([one(v) for v in values.T])
 
 def _labels_of(lat, rows=slice(None)):
     "Label of each output, `[rows]` each: classes are one for all"
@@ -231,6 +260,13 @@ def _labels_of(lat, rows=slice(None)):
 def _strata(label, task):
     "Rows among which values may be exchanged: those of one label, or of a tenth of the scores"
     return pd.qcut(label, min(10, max(1, len(label)//10)), labels=False, duplicates='drop') if task == 'score' else np.unique(label, return_inverse=True)[1]
+
+def _codes(groups):
+    "Groups as numbers from 0"
+    if groups is None: return None
+    one = pd.Series([o.item() if isinstance(o, torch.Tensor) else o for o in groups], dtype=object)
+    if one.isna().any(): raise ValueError(f"{one.isna().sum()} rows have no group: give each row one, its own if it belongs with no other.")
+    return pd.factorize(one)[0]
 
 def _unit_means(values, *by):
     "Mean of the rows that belong together, and what they share"
@@ -251,7 +287,7 @@ def _permutations(strata, n, rng):
         res[:,first] = order
         yield res
 
-# %% ../nbs/03_cues.ipynb #7b377baa
+# %% ../nbs/03_cues.ipynb #e75b7fbc
 def logits_of(
     lat:Latents # From `learn.latents`
 ) -> tuple: # `[n, k]`, and what each column speaks for
@@ -266,6 +302,7 @@ def _index(outs, output):
     return outs.index(str(output))
 
 def _check_rows(lat, **others):
+    if not lat.logits.isfinite().all(): raise ValueError("Some logits aren't finite, so nothing can be said of what moves them: look at the model's training first.")
     if lat.targets is None: raise ValueError("What holds within the label can't be told without targets: pass a loader with labels, such as `learn.dls.test_dl(items, with_labels=True)`.")
     for k,v in others.items():
         if v is not None and len(v) != len(lat): raise ValueError(f"There are {len(v)} {k.replace('_', ' ')} and {len(lat)} rows of latents: one each is needed, of the very rows.")
@@ -291,28 +328,36 @@ def associated(
 ) -> pd.DataFrame: # A row a cue and output: correlation with its interval, p, q
     "Test which cues go with the model's logits within the label"
     _check_rows(lat, cue_rows=table, groups=groups)
-    (logits, names), rng, there = logits_of(lat), np.random.RandomState(seed), table.notna()
-    shown = range(len(names)) if output is None else [_index(names, output)]
-    n_perm = n_perm or max(999, math.ceil(5*table.shape[1]*len(shown)/alpha))
-    parts = []
-    for _,cols in there.T.groupby(list(range(len(table))), sort=False).groups.items() if not there.all(axis=None) else [(None, table.columns)]: # columns that lack the same rows
+    (logits, names), rng, groups, table, parts = logits_of(lat), np.random.RandomState(seed), _codes(groups), table.astype(float).replace([np.inf, -np.inf], np.nan), []
+    shown, there = range(len(names)) if output is None else [_index(names, output)], table.notna()
+    varies = pd.Series(_within_sd(table.values, lat) > 1e-5*np.maximum(1e-4, table.abs().mean().fillna(0)), index=table.columns)
+    n_perm = n_perm or max(999, math.ceil(5*varies.sum()*len(shown)/alpha))
+    for cols in _same_gaps(there.loc[:,varies]):
         ok = there[cols[0]].values
         for js in [shown] if lat.task == 'category' else [[j] for j in shown]: # classes share their permutations
-            parts += _associated(table.loc[ok, cols], logits[ok][:,js], _labels_of(lat, ok)[js[0]], lat.task, [names[j] for j in js], None if groups is None else np.asarray(groups)[ok], n_perm, n_boot, rng)
-    res = pd.concat(parts, ignore_index=True)
-    res['q'] = false_discovery_control(res.p)
-    return res.assign(associated=res.q <= alpha)[['cue', 'output', 'r', 'low', 'high', 'p', 'q', 'associated', 'n']]
+            parts += _associated(table.loc[ok, cols], logits[ok][:,js], _labels_of(lat, ok)[js[0]], lat.task, [names[j] for j in js], None if groups is None else groups[ok], n_perm, n_boot, rng)
+    parts += [pd.DataFrame(dict(cue=table.columns[~varies], output=names[j], n=len(lat))) for j in shown if not varies.all()]
+    res = pd.concat(parts, ignore_index=True).reindex(columns=['cue', 'output', 'r', 'low', 'high', 'p', 'q', 'associated', 'n'])
+    tested = res.p.notna()
+    res.loc[tested, 'q'] = false_discovery_control(res.p[tested]) if tested.any() else []
+    return res.assign(associated=res.q <= alpha).sort_values('output', key=lambda o: o.map({n: i for i,n in enumerate(names)}), kind='stable', ignore_index=True)
+
+def _same_gaps(there):
+    "Columns that lack the same rows, together"
+    return [list(cols) for _,cols in pd.Series(there.columns, index=there.columns).groupby([there[c].values.tobytes() for c in there], sort=False)] if there.shape[1] else []
 
 def _associated(cue, logits, label, task, outs, groups, n_perm, n_boot, rng):
     "A table for each of `outs`"
-    a, b, strata = _free_of(cue.values.astype(float), label, task), _free_of(logits, label, task), _strata(label, task)
-    if groups is not None:
-        both, keys = _unit_means(np.hstack([a, b]), groups, strata)
-        a, b, strata = both[:,:a.shape[1]], both[:,a.shape[1]:], keys[1].values
+    a, b, strata = _free_of(cue.values, label, task), _free_of(logits, label, task), _strata(label, task)
+    if groups is not None: # each group counts once, whatever its rows' labels, and only groups of one and the same label are exchanged where there are such
+        both, keys = _unit_means(np.hstack([a, b]), groups)
+        first = pd.Series(strata).groupby(groups)
+        a, b, strata = both[:,:a.shape[1]], both[:,a.shape[1]:], first.first().values if (first.nunique() == 1).all() else np.zeros(len(both), dtype=int)
+    if len(a) < 4: return [pd.DataFrame(dict(cue=cue.columns, output=o, r=math.nan, n=len(a))) for o in outs]
     r, p, (low, high) = _association(a, b, strata, n_perm, n_boot, rng)
     return [pd.DataFrame(dict(cue=cue.columns, output=o, r=r[:,i], low=low[:,i], high=high[:,i], p=p[:,i], n=len(a))) for i,o in enumerate(outs)]
 
-# %% ../nbs/03_cues.ipynb #fdd40b1b
+# %% ../nbs/03_cues.ipynb #404db56c
 def _forest(ax, rows, value, low, high, filled):
     "Points with their intervals, one below the other"
     for i,(v,a,b,f) in enumerate(zip(rows[value], rows[low], rows[high], filled)):
@@ -330,7 +375,7 @@ def plot_associated(
     if not len(res): raise ValueError(f"There is no output '{output}' in the table.")
     if ax is None: _,ax = plt.subplots(figsize=(6, 0.3*len(res) + 1), layout='constrained')
     _forest(ax, res, 'r', 'low', 'high', res.associated)
-    ax.set(yticks=range(len(res)), yticklabels=res.cue, xlabel=f'correlation with the logit of {res.output.iloc[0]} within the label')
+    ax.set(yticks=range(len(res)), yticklabels=res.cue, xlabel=f'correlation with the logit of {res.output.iloc[0]} within the label\n(wrong labels, or something else within a class, can make one)')
     return ax
 
 # %% ../nbs/03_cues.ipynb #54f1cf21
@@ -366,7 +411,7 @@ def edit(
     y = turned(torch.arange(len(x)), best)
     return y, c(y) - base
 
-# %% ../nbs/03_cues.ipynb #ffe12579
+# %% ../nbs/03_cues.ipynb #ecad1906
 @dataclass
 class Edited:
     "Images whose cue was lowered and raised, and what the model says of them"
@@ -382,15 +427,16 @@ class Edited:
     pairs:torch.Tensor # Some images, lowered, as they are, and raised, `[k, 3, C, H, W]`
 
 def _placebo(x, change, seed=0):
-    "Add a smooth random field of the RMS that `change` has, image by image"
+    "Add a smooth random field, so that the pixels change by the RMS that `change` has, image by image"
+    def rms(o): return o.pow(2).mean((1,2,3), keepdim=True).sqrt()
     g = torch.Generator().manual_seed(seed)
-    field = F.interpolate(torch.randn(len(x), 1, 4, 4, generator=g), x.shape[2:], mode='bicubic', align_corners=True)
+    field = F.interpolate(torch.randn(len(x), 1, 4, 4, generator=g), x.shape[2:], mode='bicubic', align_corners=True).to(x)
     field = field - field.mean((2,3), keepdim=True)
-    return to_8_bit((x + field*(change.pow(2).mean((1,2,3), keepdim=True)/field.pow(2).mean((1,2,3), keepdim=True)).sqrt()).clamp(0, 1))
-
-def _within_sd(values, lat):
-    "Standard deviations of the columns within the label (all labels together, where there are several)"
-    return _free_of(values, lat.targets.numpy(), lat.task).std(0)
+    scale, wanted = rms(change)/rms(field), rms(change)
+    for _ in range(6): # black and white pixels can't take all of it
+        y = to_8_bit((x + scale*field).clamp(0, 1))
+        scale = scale*(wanted/rms(y - x).clamp_min(1e-6)).clamp(0.5, 2)
+    return y
 
 def _spoken(lat, logits):
     "Logits and probabilities (or scores) that speak for each output"
@@ -398,7 +444,7 @@ def _spoken(lat, logits):
     k = slice(1, 2) if lat.task == 'category' and logits.shape[1] == 2 else slice(None)
     return logits_of(new)[0], new.probs.double().numpy()[:,k]
 
-# %% ../nbs/03_cues.ipynb #25a3723f
+# %% ../nbs/03_cues.ipynb #964785b4
 @patch
 def edit_cue(self:AAELearner,
     c:Cue, # With a knob
@@ -409,42 +455,57 @@ def edit_cue(self:AAELearner,
     dose:float=0.5, # Of each edit, in `sd`
     reference:Reference=None, # That of the learner by default
     pairs:int=4, # Rows whose images are kept
-    seed:int=0 # Of the placebo
+    seed:int=0, # Of the placebo
+    bs:int=64 # Images at a time
 ) -> Edited:
     "Lower and raise one cue of each image, and read the images again"
-    unit, base, kept = sd[c.name], c(x).numpy(), []
-    for s in (-1, 1):
-        y, got = edit(c, x, torch.full((len(x),), s*dose*unit))
-        got, after = got.numpy()*s, base + got.numpy()
-        kept.append((y, got, (got >= 0.8*dose*unit) & (after >= usual[0]) & (after <= usual[1])))
-    (down, got_down, ok_down), (up, got_up, ok_up) = kept
-    rows, sides = np.flatnonzero(ok_down | ok_up), []
-    if not len(rows): return Edited(rows, *[np.zeros(0)]*5, 2*len(x), math.nan, {}, x[:0])
-    k, reference = torch.as_tensor(rows), reference or self.reference()
-    for y,ok in ((down, ok_down), (up, ok_up)): sides.append(torch.where(torch.as_tensor(ok)[k].view(-1,1,1,1), y[k], x[k]))
-    (z_low, low), (z_high, high) = (self.read(y) for y in sides)
-    moved = (got_down*ok_down + got_up*ok_up)[rows]/unit
-    flagged = np.concatenate([reference.flags(z, reconstruction_errors(self.paint(z), y)).flagged.values[ok[rows]] for z,y,ok in zip((z_low, z_high), sides, (ok_down, ok_up))])
-    others = [n for n in sd if n != c.name and sd[n] > 0]
-    other = (_measure(sides[1], [cues[n] for n in others]) - _measure(sides[0], [cues[n] for n in others])).numpy()/moved[:,None] if others else np.zeros((len(rows), 0))
-    (f_low, p_low), (f_high, p_high), (f, _) = _spoken(lat, low), _spoken(lat, high), _spoken(lat, lat.logits[k])
-    which = torch.as_tensor(ok_up)[k].view(-1,1,1,1)
-    field = _spoken(lat, self.read(_placebo(x[k], torch.where(which, sides[1], sides[0]) - x[k], seed))[1])[0]
+    reference, others = reference or self.reference(), [n for n in sd if n != c.name and sd[n] > 0]
+    parts = [_edit_batch(self, c, x[i], lat.logits[i], i, sd[c.name], usual, dose, reference, [cues[n] for n in others], seed) for i in torch.arange(len(x)).split(bs)]
+    def all_of(k): return np.concatenate([o[k] for o in parts if len(o['rows'])])
+    if not any(len(o['rows']) for o in parts): return Edited(np.zeros(0, dtype=int), *[np.zeros(0)]*5, 2*len(x), math.nan, {}, x[:0])
+    (f, _), (f_low, p_low), (f_high, p_high), (f_edit, _), (f_field, _) = (_spoken(lat, torch.from_numpy(all_of(k))) for k in ('was', 'low', 'high', 'edit', 'placebo'))
+    rows = all_of('rows')
     some = np.unique(np.linspace(0, len(rows)-1, min(pairs, len(rows))).astype(int))
-    return Edited(rows, moved, f_high - f_low, p_high - p_low, np.abs(np.where(ok_up[rows,None], f_high, f_low) - f).mean(0), np.abs(field - f).mean(0), int((~ok_down).sum() + (~ok_up).sum()),
-                  flagged.mean(), {n: m/sd[n] for n,m in zip(others, other.mean(0))}, torch.stack([sides[0][some], x[k][some], sides[1][some]], 1))
+    kept = torch.cat([o['sides'] for o in parts if len(o['rows'])])[some]
+    return Edited(rows, all_of('dose'), f_high - f_low, p_high - p_low, np.abs(f_edit - f).mean(0), np.abs(f_field - f).mean(0), int(sum(o['dropped'] for o in parts)), all_of('flagged').mean(),
+                  {n: m/sd[n] for n,m in zip(others, all_of('shift').mean(0))} if others else {}, kept)
 
-# %% ../nbs/03_cues.ipynb #b0c19263
+def _edit_batch(learn, c, x, was, i, unit, usual, dose, reference, others, seed):
+    "Some images edited both ways, on the model's device, and what is read of them"
+    x, sides, oks, moved = x.to(learn.phase_loss.model.mean.device), [], [], 0.
+    base = c(x).cpu().numpy()
+    for s in (-1, 1):
+        y, got = edit(c, x, torch.full((len(x),), s*dose*unit, device=x.device))
+        got = got.cpu().numpy()
+        ok = (s*got >= 0.8*dose*unit) & (base + got >= usual[0]) & (base + got <= usual[1])
+        sides.append(torch.where(torch.as_tensor(ok, device=x.device).view(-1,1,1,1), y, x)); oks.append(ok)
+        moved = moved + s*got*ok
+    on = np.flatnonzero(oks[0] | oks[1])
+    res = dict(rows=i.numpy()[on], dropped=sum((~o).sum() for o in oks))
+    if not len(on): return res
+    k = torch.as_tensor(on, device=x.device)
+    (low, high), x, moved, oks = [o[k] for o in sides], x[k], moved[on]/unit, [o[on] for o in oks]
+    (z_low, l_low), (z_high, l_high) = learn.read(low), learn.read(high)
+    flagged = [reference.flags(z, reconstruction_errors(learn.paint(z), y.cpu())).flagged.values[ok] for z,y,ok in ((z_low, low, oks[0]), (z_high, high, oks[1]))]
+    up = torch.as_tensor(oks[1])
+    field = _placebo(x, torch.where(up.to(x.device).view(-1,1,1,1), high, low) - x, seed + int(i[0]))
+    return res | dict(dose=moved, was=was[torch.as_tensor(on)].numpy(), low=l_low.numpy(), high=l_high.numpy(), edit=torch.where(up[:,None], l_high, l_low).numpy(), placebo=learn.read(field)[1].numpy(),
+                      flagged=np.concatenate(flagged), shift=(_measure(high, others) - _measure(low, others)).numpy()/moved[:,None] if others else np.zeros((len(on), 0)), sides=torch.stack([low, x, high], 1).cpu())
+
+# %% ../nbs/03_cues.ipynb #05e88f98
 def _boot(values, groups, n, seed):
-    "95 % interval of the mean, groups drawn whole"
-    codes = np.unique(groups, return_inverse=True)[1] if groups is not None else np.arange(len(values))
+    "95 % interval of the mean, groups (numbers) drawn whole; widened as Student's t is where they are few, since a bootstrap of few is too narrow"
+    codes = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
     sums, counts = np.bincount(codes, values), np.bincount(codes)
-    i = np.random.RandomState(seed).randint(len(sums), size=(n, len(sums)))
-    return np.percentile(sums[i].sum(1)/counts[i].sum(1), [2.5, 97.5])
+    if len(sums) < 2: return math.nan, math.nan
+    i, mean = np.random.RandomState(seed).randint(len(sums), size=(n, len(sums))), values.mean()
+    wide = student_t.ppf(0.975, len(sums)-1)/1.96*math.sqrt(len(sums)/(len(sums)-1))
+    return mean + wide*(np.percentile(sums[i].sum(1)/counts[i].sum(1), [2.5, 97.5]) - mean)
 
 def _verdict(o, most_flagged):
     "Whether the model uses the cue, and why not"
     if o['images'] < 20: return 'unresolved', 'fewer than 20 images could be edited'
+    if o['groups'] < 10: return 'unresolved', 'fewer than 10 groups could be edited'
     if o['flagged'] > most_flagged: return 'unresolved', f"not established: {100*o['flagged']:.0f} % of the edited images are unlike the training images"
     if o['low'] > o['margin'] or o['high'] < -o['margin']: return 'used' + (f", or {o['also']}" if o['also'] else ''), ''
     small = max(abs(o['low']), abs(o['high'])) < o['margin']
@@ -454,7 +515,7 @@ def _effects(ed, name, outs, logit_sd, margin, most_flagged, groups, n_boot, see
     "A row an output"
     also = ' or '.join(n for n,v in sorted(ed.shifts.items(), key=lambda t: -abs(t[1])) if abs(v) >= 0.5)
     for j,out in enumerate(outs):
-        o = dict(cue=name, output=out, images=len(ed.rows), dropped=ed.dropped, margin=margin, flagged=ed.flagged, also=also)
+        o = dict(cue=name, output=out, images=len(ed.rows), groups=len(ed.rows) if groups is None else len(set(groups[ed.rows])), dropped=ed.dropped, margin=margin, flagged=ed.flagged, also=also)
         if len(ed.rows) >= 2:
             slope = ed.change[:,j]/ed.dose/logit_sd[j]
             o['low'], o['high'] = _boot(slope, None if groups is None else groups[ed.rows], n_boot, seed)
@@ -463,16 +524,19 @@ def _effects(ed, name, outs, logit_sd, margin, most_flagged, groups, n_boot, see
         o['verdict'], o['why'] = _verdict(o, most_flagged)
         yield o
 
-# %% ../nbs/03_cues.ipynb #7e25db47
+# %% ../nbs/03_cues.ipynb #178cb7b8
 def _setting(learn, x, lat, names, output):
-    "What edits of cues are measured in: cues, their standard deviations and usual ranges, outputs and the standard deviations of their logits"
+    "What edits are measured in: the cues that are asked for, standard deviations of all (an edit is watched for the others too), usual ranges, outputs and the standard deviations of their logits"
     if len(x) != len(lat): raise ValueError(f"There are {len(x)} images and {len(lat)} rows of latents: pass those of the very images.")
     _check_rows(lat)
-    (logits, outs), table = logits_of(lat), cue_table(x, names)
+    (logits, outs), names = logits_of(lat), [names] if isinstance(names, str) else names
+    some = torch.as_tensor(np.unique(np.linspace(0, len(x)-1, min(32, len(x))).astype(int)))
+    if ((learn.read(x[some])[1] - lat.logits[some]).abs() > 0.05*lat.logits.std() + 1e-3).any(): raise ValueError("The images aren't those of the latents, row by row: what the model says of them now differs from the logits that were passed.")
     if output is not None: _index(outs, output)
-    sd = dict(zip(table, _within_sd(table.values.astype(float), lat)))
-    sd = {n: v if v > 1e-5*max(1e-4, table[n].abs().mean()) else 0. for n,v in sd.items()}
-    return table, sd, {n: np.percentile(table[n], [1, 99]) for n in table}, outs, np.array([_free_of(logits[:,[j]], l, lat.task).std() for j,l in enumerate(_labels_of(lat))])
+    table = cue_table(x) if names is None else cue_table(x, [*names, *(c.name for c in cues.values() if c.name not in names and c.channels <= x.shape[1])])
+    sd = {n: v if v > 1e-5*max(1e-4, table[n].abs().mean()) else 0. for n,v in zip(table, _within_sd(table.values.astype(float), lat))}
+    asked = table if names is None else table[list(names)]
+    return asked, sd, {n: np.nanpercentile(asked[n], [1, 99]) if asked[n].notna().any() else (0, 0) for n in asked}, outs, np.array([_free_of(logits[:,[j]], l, lat.task).std() for j,l in enumerate(_labels_of(lat))])
 
 @patch
 def used(self:AAELearner,
@@ -493,15 +557,18 @@ def used(self:AAELearner,
     x, rows, keep = self.images(source), [], {} if keep is None else keep
     table, sd, usual, outs, logit_sd = _setting(self, x, lat, names, output)
     _check_rows(lat, groups=groups)
+    groups = _codes(groups)
     for name in table.columns:
         c, why = cues[name], "the cue doesn't vary" if not sd[name] else 'no knob' if cues[name].knob is None else None
         if why: rows += [dict(cue=name, output=o, images=0, verdict='association only' if sd[name] else 'unresolved', why=why) for o in outs]; continue
-        keep[name] = self.edit_cue(c, x, lat, sd, usual[name], dose, reference, seed=seed)
-        rows += _effects(keep[name], name, outs, logit_sd, margin, most_flagged, None if groups is None else np.asarray(groups), n_boot, seed)
-    res = pd.DataFrame(rows).reindex(columns=['cue','output','effect','low','high','effect_logit','effect_prob','margin','images','dropped','same_sign','flagged','edit','placebo','also','verdict','why'])
+        has = np.flatnonzero(table[name].notna()) # rows without the cue can't be edited
+        keep[name] = self.edit_cue(c, x[torch.as_tensor(has)], lat[has], sd, usual[name], dose, reference, seed=seed)
+        keep[name].rows = has[keep[name].rows]
+        rows += _effects(keep[name], name, outs, logit_sd, margin, most_flagged, groups, n_boot, seed)
+    res = pd.DataFrame(rows).reindex(columns=['cue','output','effect','low','high','effect_logit','effect_prob','margin','images','groups','dropped','same_sign','flagged','edit','placebo','also','verdict','why'])
     return res if output is None else res[res.output == str(output)].reset_index(drop=True)
 
-# %% ../nbs/03_cues.ipynb #4ac2e8d1
+# %% ../nbs/03_cues.ipynb #10d6acca
 def _rank_skill(logits, label, perms):
     "Spearman's correlation, or the AUC where labels are 0 and 1, for the label as it is and permuted; columns are outputs"
     ranks, y = rankdata(logits, axis=0), label.astype(float)
@@ -526,24 +593,24 @@ def skill(
     "Does the model know more of held-out rows than of permuted labels?"
     _check_rows(lat, groups=groups)
     (logits, outs), labels, rng = logits_of(lat), _labels_of(lat), np.random.RandomState(seed)
-    n_perm, classes = n_perm or max(999, math.ceil(5*len(outs)/alpha)), lat.task == 'category'
+    n_perm, classes, groups = n_perm or max(999, math.ceil(5*len(outs)/alpha)), lat.task == 'category', _codes(groups)
     one_hot = (labels[0][:,None] == (np.arange(len(outs)) if len(outs) > 1 else [1])) if classes else None
     value, null = [], []
     for js in [range(len(outs))] if classes else [[j] for j in range(len(outs))]:
         a, y = logits[:,js], one_hot if classes else labels[js[0]][:,None]
         if groups is not None: # each group counts once for each of its labels
-            both, _ = _unit_means(np.hstack([a, y]), np.asarray(groups), *([] if lat.task == 'score' else [labels[js[0]]]))
+            both, _ = _unit_means(np.hstack([a, y]), groups, *([] if lat.task == 'score' else [labels[js[0]]]))
             a, y = both[:,:len(js)], both[:,len(js):]
         v, n = _rank_skill(a, y, (o for p in _permutations(np.zeros(len(a), dtype=int), n_perm, rng) for o in np.array_split(p, 1 + p.size*len(js)//4_000_000)))
         value.append(v); null.append(n)
     value, null = np.concatenate(value), np.concatenate(null, 1)
     def p_of(v, n): return (1 + (n >= v - 1e-12).sum(0))/(1 + n_perm)
-    p, measure = p_of(value, null), 'AUC' if lat.task != 'score' else 'Spearman correlation'
+    p, measure = p_of(value, null), 'AUC' if lat.task != 'score' or set(np.unique(labels[0])) <= {0., 1.} else 'Spearman correlation'
     overall = p_of(value.mean(), null.mean(1)) if classes else min(1., p.min()*len(p))
     by = pd.DataFrame(dict(output=outs, value=value, p=p, passed=(p < alpha) & (overall < alpha)))
     return dict(measure=measure, value=float(value.mean()), p=float(overall), passed=bool(overall < alpha), by_output=by)
 
-# %% ../nbs/03_cues.ipynb #9d0c047f
+# %% ../nbs/03_cues.ipynb #88eaff66
 def coverage(
     table:pd.DataFrame, # From `cue_table`, row by row as `lat`
     lat:Latents, # Held-out rows with targets
@@ -553,10 +620,11 @@ def coverage(
 ) -> dict: # Output → share of the variance, below 0 where the cues predict worse than the mean
     "Cross-validated R² of the within-label logits on all cues"
     _check_rows(lat, cue_rows=table, groups=groups)
-    ok, (logits, outs) = table.notna().all(axis=1).values, logits_of(lat)
-    cue, labels, groups = table.values[ok].astype(float), _labels_of(lat, ok), None if groups is None else np.asarray(groups)[ok]
+    table, (logits, outs) = table.astype(float).replace([np.inf, -np.inf], np.nan).dropna(axis=1, how='all'), logits_of(lat)
+    ok = table.notna().all(axis=1).values
+    cue, labels, groups = table.values[ok], _labels_of(lat, ok), None if groups is None else _codes(groups)[ok]
     cue = cue[:,cue.std(0) > 1e-9*(1e-9 + np.abs(cue).mean(0))]
-    if len(cue) < 2*folds or not cue.shape[1]: return {o: math.nan for o in outs}
+    if len(cue) < 2*folds or not cue.shape[1] or (groups is not None and len(set(groups)) < 2): return {o: math.nan for o in outs}
     split = list(KFold(folds, shuffle=True, random_state=seed).split(cue) if groups is None else GroupKFold(min(folds, len(set(groups)))).split(cue, groups=groups))
     def r2(j):
         missed, free = 0., 0.
@@ -567,17 +635,18 @@ def coverage(
         return 1 - missed/max(free, 1e-12)
     return {o: r2(j) for j,o in enumerate(outs)}
 
-# %% ../nbs/03_cues.ipynb #4cdfc3ba
+# %% ../nbs/03_cues.ipynb #8f0cbd17
 def split_groups(
     groups:list, # A patient, site, ... a row
     shares:tuple=(0.6, 0.2, 0.2), # Of the groups: training, validation, test
     seed:int=0 # Of the split
 ) -> list: # Row numbers of each part
     "Split rows so that no group lies in two parts"
-    groups, rest, parts = np.asarray(groups), np.arange(len(groups)), []
+    groups, rest, parts = _codes(groups), np.arange(len(groups)), []
     if len(set(groups)) < len(shares): raise ValueError(f"{len(set(groups))} groups can't be split into {len(shares)} parts.")
     for i in range(len(shares)-1):
-        a, b = next(GroupShuffleSplit(1, train_size=max(1, round(shares[i]/sum(shares[i:])*len(set(groups[rest])))), random_state=seed+i).split(rest, groups=groups[rest]))
+        n, later = len(set(groups[rest])), len(shares)-1 - i
+        a, b = next(GroupShuffleSplit(1, train_size=min(max(1, round(shares[i]/sum(shares[i:])*n)), n - later), random_state=seed+i).split(rest, groups=groups[rest]))
         parts.append(rest[a]); rest = rest[b]
     return [*parts, rest]
 
@@ -586,7 +655,9 @@ def check_groups(
     fit_groups # Those of the training and validation rows
 ):
     "Refuse groups that lie on both sides"
-    both = sorted(set(map(str, groups)) & set(map(str, fit_groups)))
+    def plain(g): return {o for v in g for o in (v.item() if isinstance(v, (torch.Tensor, np.generic)) else v,)}
+    mine, theirs = plain(groups), plain(fit_groups)
+    both = sorted(map(str, (mine & theirs) | {o for o in mine if str(o) in set(map(str, theirs))}))
     if both: raise ValueError(f"{len(both)} groups lie in the held-out rows and in those that the model was fitted to ({', '.join(both[:5])}{', ...' if len(both) > 5 else ''}): split groups whole, as `split_groups` does.")
 
 @patch
@@ -594,11 +665,12 @@ def check_held_out(self:Reference,
     lat:Latents # Rows that should be new to the model
 ):
     "Refuse rows that the model was trained on or chosen by"
-    known = torch.cat([self.train.z, self.held.z])
-    same = torch.cat([(torch.cdist(z.double(), known.double(), p=math.inf) < 1e-4).any(1) for z in lat.z.split(1000)]).nonzero().flatten().tolist()
+    known = torch.cat([self.train.z, self.held.z]).double()
+    near = 1e-3*known.std(0).mean() # two readings of one image differ by rounding
+    same = torch.cat([(torch.cdist(z.double(), known, p=math.inf) < near).any(1) for z in lat.z.split(1000)]).nonzero().flatten().tolist()
     if same: raise ValueError(f"{len(same)} of the {len(lat)} rows are images that the model was trained on or chosen by (row {', '.join(map(str, same[:5]))}{', ...' if len(same) > 5 else ''}): pass rows that are new to it, or `held_out=False` to judge all the same.")
 
-# %% ../nbs/03_cues.ipynb #24a9dd69
+# %% ../nbs/03_cues.ipynb #ed96d6b2
 @dataclass
 class Verdicts:
     "What was found out about each cue, on held-out rows"
@@ -615,61 +687,71 @@ class Verdicts:
     n:int # Rows
     groups:int # Groups among them; None without
     held_out:bool=True # Were rows refused that the model knows?
+    most_flagged:float=0.1 # Share of flagged edits beyond which nothing is established
+    task:str='category' # 'category', 'labels' or 'score'
 
-def _meta_columns(meta):
-    "Numbers as they are, and a column for each other value"
+def _meta_columns(meta, taken):
+    "Numbers (and dates) as they are, and a column for each other value"
     cols = {}
     for k,v in meta.items():
-        if v.dtype.kind in 'fiu' and v.nunique() > 2: cols[str(k)] = v.astype(float).values
-        else: cols |= {f'{k}={u}': (v == u).astype(float).where(v.notna()).values for u in sorted(v.dropna().unique())[1 if v.nunique() == 2 else 0:]}
+        if v.dtype.kind in 'mM': v = v.astype('int64').astype(float).where(v.notna())
+        if v.dtype.kind in 'fiu' and v.nunique() > 2: cols[str(k)] = v.astype(float).values; continue
+        values = sorted(v.dropna().unique(), key=str)
+        if len(values) > 20: raise ValueError(f"The column '{k}' of `meta` has {len(values)} different values that aren't numbers: group them into 20 or fewer, or pass them as `groups` if rows belong together by them.")
+        cols |= {f'{k}={u}': (v == u).astype(float).where(v.notna()).values for u in values[1 if len(values) == 2 else 0:]}
+    if both := sorted(set(cols) & set(taken)): raise ValueError(f"`meta` has columns with the names of cues ({', '.join(both)}): rename them.")
     return pd.DataFrame(cols)
 
 def _subgroups_of(meta):
     "(column, value, mask) of each subgroup: values, or thirds of a number"
     for k,v in meta.items():
-        if v.dtype.kind in 'fiu' and v.nunique() > 5: v = pd.qcut(v, 3, duplicates='drop').map(lambda o: f'{o.left:.3g} to {o.right:.3g}', na_action='ignore')
-        for u in v.dropna().unique(): yield str(k), str(u), (v == u).values
+        if v.dtype.kind in 'mM': v = v.astype('int64').astype(float).where(v.notna())
+        if v.dtype.kind in 'fiu' and v.nunique() > 5: v = pd.qcut(v, 3, duplicates='drop')
+        for u in sorted(v.dropna().unique()) if isinstance(v.dtype, pd.CategoricalDtype) else v.dropna().unique(): yield str(k), f'{u.left:g} to {u.right:g}' if isinstance(u, pd.Interval) else str(u), (v == u).values
 
 def _by_subgroup(meta, edited, outs, logit_sd, groups, n_boot, seed):
     for (k, u, mask),name in ((s,c) for s in _subgroups_of(meta) for c in edited):
         ed = edited[name]
-        on = mask[ed.rows]
+        on = np.asarray(mask, dtype=bool)[ed.rows]
         for j,out in enumerate(outs):
-            row = dict(cue=name, output=out, subgroup=f'{k}: {u}', n=int(on.sum()))
+            row = dict(cue=name, output=out, subgroup=f'{k}: {u}', n=int(on.sum())) | ({} if groups is None else dict(groups=len(set(groups[ed.rows][on]))))
             if on.sum() >= 5:
                 slope = ed.change[on,j]/ed.dose[on]/logit_sd[j]
                 low, high = _boot(slope, None if groups is None else groups[ed.rows][on], n_boot, seed)
                 row |= dict(effect=slope.mean(), low=low, high=high)
             yield row
 
-# %% ../nbs/03_cues.ipynb #af29f934
+# %% ../nbs/03_cues.ipynb #92361cc7
 @patch
 def dose_curve(self:AAELearner,
     source, # Held-out images: a loader, items, or images `[n, C, H, W]`
     lat:Latents, # Of the same rows, with targets
     name:str, # Of the cue
     doses:tuple=(-1, -0.5, -0.25, 0.25, 0.5, 1), # In the cue's standard deviations within the label
+    groups=None, # A patient, site, ... a row, drawn whole
     n_boot:int=500, # Samples for the intervals
     seed:int=0 # Of the bootstrap
 ) -> pd.DataFrame: # A row a dose and output: dose that was reached, change of the logit in its standard deviations, interval, images
     "How the logit answers to edits of several sizes"
     x = self.images(source)
     _, sd, usual, outs, logit_sd = _setting(self, x, lat, [name], None)
-    return pd.DataFrame(list(_curve(self, x, lat, name, sd[name], usual[name], outs, logit_sd, doses, n_boot, seed)))
+    _check_rows(lat, groups=groups)
+    return pd.DataFrame(list(_curve(self, x, lat, name, sd[name], usual[name], outs, logit_sd, doses, _codes(groups), n_boot, seed)))
 
-def _curve(learn, x, lat, name, sd, usual, outs, logit_sd, doses, n_boot, seed):
-    c, f = cues[name], logits_of(lat)[0]
-    base = c(x)
+def _curve(learn, x, lat, name, sd, usual, outs, logit_sd, doses, groups, n_boot, seed):
+    c, f, device = cues[name], logits_of(lat)[0], learn.phase_loss.model.mean.device
+    base = torch.cat([c(o.to(device)).cpu() for o in x.split(64)])
     for d in doses:
-        y, got = edit(c, x, torch.full((len(x),), d*sd))
+        ys, gots = zip(*(edit(c, o.to(device), torch.full((len(o),), d*sd, device=device)) for o in x.split(64)))
+        got = torch.cat(gots).cpu()
         ok = ((got*np.sign(d) >= 0.8*abs(d)*sd) & (base + got >= usual[0]) & (base + got <= usual[1])).numpy()
         if ok.sum() < 5: continue
-        new = (_spoken(lat, learn.read(y[torch.as_tensor(ok)])[1])[0] - f[ok])/logit_sd
+        new = (_spoken(lat, learn.read(torch.cat(ys)[torch.as_tensor(ok, device=device)])[1])[0] - f[ok])/logit_sd
         for j,out in enumerate(outs):
-            low, high = _boot(new[:,j], None, n_boot, seed)
+            low, high = _boot(new[:,j], None if groups is None else groups[ok], n_boot, seed)
             yield dict(cue=name, output=out, dose=got.numpy()[ok].mean()/sd, change=new[:,j].mean(), low=low, high=high, n=int(ok.sum()))
 
-# %% ../nbs/03_cues.ipynb #a52012fc
+# %% ../nbs/03_cues.ipynb #12db5226
 def _combine(found, effects, skill, alpha):
     "One verdict of association and effect; none where the model has no skill"
     res = found.rename(columns=dict(low='r_low', high='r_high')).merge(effects, on=['cue', 'output'], how='left')
@@ -678,7 +760,8 @@ def _combine(found, effects, skill, alpha):
         g = gate.loc[o.output]
         if not g.passed: return 'none', f"on these rows the model's skill isn't beyond that of permuted labels ({skill['measure']} {g.value:.2f}, p={max(g.p, skill['p']):.2g})"
         if isinstance(o.verdict, str) and o.verdict.startswith('used'): return o.verdict, ''
-        return 'associated' if o.associated else 'unresolved', o.why if isinstance(o.why, str) else 'it can\'t be edited'
+        return 'associated' if o.associated else 'unresolved', o.why if isinstance(o.why, str) else "it can't be edited"
+    res['associated'] &= res.output.map(gate.passed).astype(bool) # noise in, nothing out
     res[['verdict', 'why']] = [one(o) for o in res.itertuples()]
     by_size = (-res.effect.abs().where(res.verdict.str.startswith('used'), res.effect.abs().clip(upper=0)).fillna(0)).to_numpy() # what was established comes first
     return res.iloc[np.lexsort((-res.r.abs(), by_size, res.output.map({o: i for i,o in enumerate(gate.index)})))].reset_index(drop=True)
@@ -705,7 +788,9 @@ def judge(self:AAELearner,
     seed:int=0 # Of everything random
 ) -> Verdicts:
     "Which cues go with the decision, which ones the model uses, and how much of it they account for"
-    if groups is not None and fit_groups is not None: check_groups(groups, fit_groups)
+    if fit_groups is not None:
+        if groups is None: raise ValueError("`fit_groups` are compared with `groups`, and none were passed.")
+        check_groups(groups, fit_groups)
     if lat is None:
         if isinstance(source, torch.Tensor): raise ValueError("Images alone have no targets: pass their latents too, or items or a loader with labels.")
         if not isinstance(source, (DataLoader, torch.utils.data.DataLoader)): source = self.dls.test_dl(source, with_labels=True)
@@ -714,54 +799,61 @@ def judge(self:AAELearner,
     _check_rows(lat, images=x, meta_rows=meta, groups=groups)
     if held_out: reference.check_held_out(lat)
     if len(lat) < 20: raise ValueError(f"{len(lat)} rows are too few to judge anything by: pass 20 or more.")
-    gate, groups = skill(lat, groups, skill_p, seed=seed) if skill_p < 1 else _no_gate(lat), None if groups is None else np.asarray(groups)
+    groups, meta = _codes(groups), None if meta is None else meta.reset_index(drop=True)
+    gate = skill(lat, groups, skill_p, seed=seed) if skill_p < 1 else _no_gate(lat)
     table, sd, usual, outs, logit_sd = _setting(self, x, lat, names, output)
-    with_meta = table if meta is None else pd.concat([table, _meta_columns(meta.reset_index(drop=True))], axis=1)
+    with_meta = table if meta is None else pd.concat([table, _meta_columns(meta, table.columns)], axis=1)
     found = associated(with_meta, lat, groups, output, alpha, n_perm, min(n_boot, 500), seed)
     effects = self.used(x, lat, output, list(table), groups, dose, margin, most_flagged, n_boot, reference, edited, seed)
     some = torch.as_tensor(np.sort(np.random.RandomState(seed).permutation(len(x))[:curve]))
-    curves = [o for n in edited for o in (_curve(self, x[some], lat[some], n, sd[n], usual[n], outs, logit_sd, (-1, -0.5, -0.25, 0.25, 0.5, 1), n_boot, seed) if curve else [])]
+    curves = [o for n in edited for o in (_curve(self, x[some], lat[some], n, sd[n], usual[n], outs, logit_sd, (-1, -0.5, -0.25, 0.25, 0.5, 1), None if groups is None else groups[some], n_boot, seed) if curve else [])]
     shown = [o for o in outs if output is None or o == str(output)]
     free = np.stack([_free_of(logits_of(lat)[0][:,[j]], l, lat.task)[:,0] for j,l in enumerate(_labels_of(lat))], 1)
     return Verdicts(_combine(found, effects, gate, alpha), gate, {o: v for o,v in coverage(table, lat, groups, seed=seed).items() if o in shown},
-                    None if meta is None else pd.DataFrame(list(_by_subgroup(meta.reset_index(drop=True), edited, outs, logit_sd, groups, n_boot, seed))),
-                    pd.DataFrame(curves), edited, shown, table, pd.DataFrame(_free_of(table.values.astype(float), lat.targets.numpy(), lat.task), columns=table.columns), free[:,[outs.index(o) for o in shown]], len(lat), None if groups is None else len(set(groups.tolist())), held_out)
+                    None if meta is None else pd.DataFrame(list(_by_subgroup(meta, edited, outs, logit_sd, groups, n_boot, seed))),
+                    pd.DataFrame(curves), edited, shown, table, pd.DataFrame(_free_of(table.fillna(table.mean()).values.astype(float), lat.targets.numpy(), lat.task), columns=table.columns).where(table.notna().values), free[:,[outs.index(o) for o in shown]], len(lat), None if groups is None else len(set(groups)), held_out, most_flagged, lat.task)
 
 def _no_gate(lat):
     outs = logits_of(lat)[1]
-    return dict(measure='no gate', value=math.nan, p=math.nan, passed=True, by_output=pd.DataFrame(dict(output=outs, value=math.nan, p=math.nan, passed=True)))
+    return dict(measure='not tested', value=math.nan, p=math.nan, passed=None, by_output=pd.DataFrame(dict(output=outs, value=math.nan, p=math.nan, passed=True)))
 
-# %% ../nbs/03_cues.ipynb #57e18ef7
+# %% ../nbs/03_cues.ipynb #0f082b78
 def _number(v): return f'{v:+.2f}'
 
 @patch
 def words(self:Verdicts) -> list: # Sentences
     "The verdicts in words"
-    res = []
+    res, what = [], 'score' if self.task == 'score' else 'logit'
     for out in self.outputs:
         rows, gate = self.table[self.table.output == out], self.skill['by_output'].set_index('output').loc[out]
         if not gate.passed:
             res.append(f"No verdict on {out}: {rows.why.iloc[0]}."); continue
         for o in rows.itertuples():
             if o.verdict.startswith('used'):
-                res.append(f"The model uses {o.cue} for {out}: an edit that raises it by one standard deviation moves the logit by {_number(o.effect)} of its own (95 % {_number(o.low)} to {_number(o.high)}), the same way in {100*o.same_sign:.0f} % of {o.images:.0f} images."
-                           + (f" The edit moves {o.also} too, so that may be what it uses." if o.also else '') + (' A random change of the pixels of the same size moves the logit as much.' if o.placebo >= o.edit else ''))
-            elif o.associated: res.append(f"Within the label, {o.cue} goes with the logit of {out} (correlation {_number(o.r)}, q={o.q:.2g}), but that the model uses it isn't shown: {o.why}.")
+                res.append(f"The model uses {o.cue} for {out}: an edit that raises it by one standard deviation moves the {what} by {_number(o.effect)} standard deviations (95 % {_number(o.low)} to {_number(o.high)}), the same way in {100*o.same_sign:.0f} % of {o.images:.0f} images."
+                           + (f" The edit moves {o.also} too, so that may be what it uses." if o.also else '') + (f' But a random change of the pixels of the same size moves the {what} as much, so this use is a small part of what the model does.' if o.placebo >= o.edit else ''))
+            elif o.associated: res.append(f"Within the label, {o.cue} goes with the {what} of {out} (correlation {_number(o.r)}, q={o.q:.2g}), but that the model uses it isn't shown: {o.why}.")
         left = [o.cue for o in rows.itertuples() if o.verdict == 'unresolved']
         if left: res.append(f"Unresolved for {out}: {', '.join(left)}.")
         share = self.coverage.get(out, math.nan)
-        if math.isfinite(share): res.append(f"These cues account for {100*max(share, 0):.0f} % of what the logit of {out} does within the label; the rest is unexplained.")
+        if math.isfinite(share): res.append(f"These cues account for {100*max(share, 0):.0f} % of what the {what} of {out} does within the label; the rest is unexplained.")
     return res
 
 @patch(as_prop=True)
 def limits(self:Verdicts) -> list: # Sentences
     "What the verdicts don't say"
-    return [*([] if self.held_out else ["The rows weren't checked to be new to the model: what is found may be what it memorised."]),
+    return [*([] if self.skill['passed'] is not None else ["The model's skill wasn't tested: one that has learned nothing gets such verdicts too."]),
+            *([] if self.held_out else ["The rows weren't checked to be new to the model: what is found may be what it memorised."]),
             "An association within the label may come from wrong labels, or from something else that goes with both within a class; its sign may be wrong where there are two causes.",
             "An edit never moves one cue alone: see which others it moves.",
-            f"Effects are of edits of the size of the dose, by which the cue stays in its usual range; {int(self.table.dropped.sum())} of {int(2*self.n*self.table.images.gt(0).sum())} doses weren't possible and were dropped." if self.edited else "No cue could be edited.",
+            f"Effects are of edits of the size of the dose, by which the cue stays in its usual range; {sum(o.dropped for o in self.edited.values())} of {2*self.n*len(self.edited)} doses weren't possible and were dropped." if self.edited else "No cue could be edited.",
             *([] if self.groups is None else [f"{self.n} rows come from {self.groups} groups, which were permuted and drawn whole."]),
             "What is said holds for this one trained model, never for the disease; another seed may give another model."]
+
+@patch(as_prop=True)
+def shifts(self:Verdicts) -> pd.DataFrame: # A row a cue that was edited, a column a cue that moved, in its standard deviations for one of the edited cue
+    "What else each edit moves"
+    return pd.DataFrame({k: v.shifts for k,v in self.edited.items()}).T
 
 @patch
 def _repr_html_(self:Verdicts):
@@ -769,7 +861,7 @@ def _repr_html_(self:Verdicts):
     def ul(lines): return '<ul>' + ''.join(f'<li>{html.escape(o)}</li>' for o in lines) + '</ul>'
     return self.table[cols].round(3).to_html(index=False, na_rep='') + ul(self.words()) + '<p>Limits</p>' + ul(self.limits)
 
-# %% ../nbs/03_cues.ipynb #fc266944
+# %% ../nbs/03_cues.ipynb #09a628af
 @patch
 def plot(self:Verdicts,
     output:str=None, # Which output; the first by default
@@ -780,12 +872,13 @@ def plot(self:Verdicts,
     axs = ax if ax is not None else plt.subplots(1, 2, figsize=(9, 0.34*len(rows) + 1.2), sharey=True, layout='constrained')[1]
     margin = rows.margin.max()
     if math.isfinite(margin): axs[0].axvspan(-margin, margin, color='0.9')
-    shown = rows.assign(**{k: rows[k].where(rows.flagged.fillna(0) <= 0.1) for k in ('effect', 'low', 'high')}) # edits that left the data would set the scale
+    shown = rows.assign(**{k: rows[k].where(rows.flagged.fillna(0) <= self.most_flagged) for k in ('effect', 'low', 'high')}) # edits that left the data would set the scale
+    gate = self.skill['by_output'].set_index('output').loc[rows.output.iloc[0]]
     _forest(axs[0], shown, 'effect', 'low', 'high', rows.verdict.str.startswith('used'))
     for i,o in enumerate(rows.itertuples()):
         if not math.isfinite(shown.effect.iloc[i]): axs[0].text(0, i, f' {o.why}'[:48], va='center', fontsize=7, color='grey')
     _forest(axs[1], rows, 'r', 'r_low', 'r_high', rows.associated)
-    axs[0].set(yticks=range(len(rows)), yticklabels=rows.cue, xlabel='effect of an edit (logit SD for one SD of the cue)', title='what the model uses' if self.skill['passed'] else 'no skill, no verdict')
+    axs[0].set(yticks=range(len(rows)), yticklabels=rows.cue, xlabel='effect of an edit (logit SD for one SD of the cue)', title='what the model uses' if gate.passed else 'no skill, no verdict')
     axs[1].set(xlabel='correlation within the label', title='what goes with it')
     return axs
 

@@ -432,11 +432,11 @@ def _crossings(r):
     return _section(6, 'counterfactuals', 'Do the pictures say what they should?', f'All {n} walks are checked. The model is shown each painted picture as if it were a new image. A share has its 95 % interval, another figure its median and middle half.', _table((f'over {n} walks', 'at κ = 1', 'at κ = 2', 'what it means'), rows, 'about'), *((_p('At κ = 0, where nothing was moved yet, ', _share(sum(still), len(still)), ' of the pictures are read as their image is. Where that is little, painting loses what the model goes by.'),) if still else ()), *strips,
                     caution='At κ = 1 the goal is the boundary itself, so about half of good pictures fall short of it: judge by κ = 2. A picture that passes shows one way to sway the model, painted by the model\'s own decoder, and is no proof that this is how it decides about the image.')
 
-# %% ../nbs/04_report.ipynb #ca9dcb48
-def _bar(value, low, high, scale, band=0., filled=True, label=''):
+# %% ../nbs/04_report.ipynb #3fe6d1c4
+def _bar(value, low, high, scale, band=0., filled=True, label='', none='not edited'):
     "A value with its interval on a line from −scale to scale, as SVG"
     def x(v): return f'{50 + 47*min(max(v/scale, -1), 1):.2f}%'
-    if not math.isfinite(value): return ft('span', 'not edited', cls='none')
+    if not math.isfinite(value): return ft('span', none, cls='none')
     w = 94*min(band/scale, 1)
     return ft('svg', *((ft('rect', x=f'{50-w/2:.2f}%', width=f'{w:.2f}%', y=0, height=28, cls='band'),) if band else ()), ft('line', x1='50%', x2='50%', y1=0, y2=28, cls='zero'), ft('line', x1=x(low), x2=x(high), y1=14, y2=14, cls='whisker'),
               ft('circle', cx=x(value), cy=14, r=5, cls='dot' if filled else 'dot open'), width='100%', height=28, role='img', aria_label=label)
@@ -450,16 +450,16 @@ def _notes(o, used):
 
 def _extreme(*columns): return max([abs(v) for c in columns for v in c if math.isfinite(v)] + [1e-9])
 
-# %% ../nbs/04_report.ipynb #eb2caf1b
-def _cue_chart(t):
+# %% ../nbs/04_report.ipynb #78b2e7c9
+def _cue_chart(t, most_flagged=0.1):
     "Cues of one output, the strongest effect first"
-    out = t.flagged.fillna(0) > 0.1 # edits that have left the data would set the scale
+    out = t.flagged.fillna(0) > most_flagged # edits that have left the data would set the scale
     t = t.assign(**{k: t[k].where(~out | _used(t)).astype(float) for k in ('effect', 'low', 'high')})
     t = t.iloc[np.lexsort((-t.effect.abs().fillna(-1).values, ~_used(t)))]
     size, rsize = 1.05*_extreme(t.low, t.high, t.margin), max(_extreme(t.r_low, t.r_high), 0.2)
     def row(o):
         used = str(o.verdict).startswith('used')
-        return ft('tr', ft('th', o.cue, scope='row'), ft('td', _bar(o.effect, o.low, o.high, size, o.margin, used, f'effect {_num(o.effect)}, {_num(o.low)} to {_num(o.high)}')), ft('td', _bar(o.r, o.r_low, o.r_high, rsize, 0, bool(o.associated), f'correlation {_num(o.r)}, {_num(o.r_low)} to {_num(o.r_high)}')),
+        return ft('tr', ft('th', o.cue, scope='row'), ft('td', _bar(o.effect, o.low, o.high, size, o.margin, used, f'effect {_num(o.effect)}, {_num(o.low)} to {_num(o.high)}', 'edits leave the data' if o.flagged > most_flagged else 'not edited')), ft('td', _bar(o.r, o.r_low, o.r_high, rsize, 0, bool(o.associated), f'correlation {_num(o.r)}, {_num(o.r_low)} to {_num(o.r_high)}')),
                   ft('td', ft('span', o.verdict, cls='chip used' if used else 'chip assoc' if o.verdict == 'associated' else 'chip'), *(ft('small', t) for t in _notes(o, used))))
     def scale(s): return ft('span', *(ft('i', _num(v, 1)) for v in (-s, 0, s)), cls='scale')
     head = ft('tr', ft('th', 'cue', scope='col'), ft('th', 'effect of an edit', scale(size), scope='col'), ft('th', 'association', scale(rsize), scope='col'), ft('th', 'verdict', scope='col'))
@@ -473,7 +473,7 @@ def _subgroups(t, outputs):
     table = _table(('cue', 'output', 'subgroup', 'images', 'effect'), rows, 'num')
     return ft('h3', 'Does it hold in every subgroup?'), table if len(rows) <= 12 else ft('details', ft('summary', f'All {len(rows)} subgroups'), table)
 
-# %% ../nbs/04_report.ipynb #5d0916c9
+# %% ../nbs/04_report.ipynb #36d7dd39
 def _cues(r):
     v, title = r.verdicts, 'Which cues does it use?'
     if v is None:
@@ -482,9 +482,9 @@ def _cues(r):
     s, parts = v.skill, []
     for i,o in enumerate(v.outputs):
         share = (v.coverage or {}).get(o, math.nan)
-        chart = _cue_chart(v.table[v.table.output == o]), *((_p(f'Together the cues account for {_pct(max(share, 0))} of what varies in the logit of {o} within the label. The rest the model takes from things that were not measured.', cls='note'),) if math.isfinite(share) and 'account for' not in ' '.join(v.words()) else ())
+        chart = _cue_chart(v.table[v.table.output == o], getattr(v, 'most_flagged', 0.1)), *((_p(f'Together the cues account for {_pct(max(share, 0))} of what varies in the logit of {o} within the label. The rest the model takes from things that were not measured.', cls='note'),) if math.isfinite(share) and 'account for' not in ' '.join(v.words()) else ())
         parts += chart if len(v.outputs) == 1 else (ft('details', ft('summary', o), *chart, open=i == 0),)
-    if s: parts.insert(0, _p(ft('strong', 'Skill first: '), f'{s["measure"]} {_num(s["value"], 3)}, p = {s["p"]:.2g} against shuffled labels. ' if math.isfinite(s['value']) else 'it was not tested. ', 'The model has skill, so its cues can be judged.' if s['passed'] else 'That is no better than chance, so no cue is judged.', cls='gate' if s['passed'] else 'gate bad'))
+    if s: parts.insert(0, _p(ft('strong', 'Skill first: '), f'{s["measure"]} {_num(s["value"], 3)}, p = {s["p"]:.2g} against shuffled labels. ' if math.isfinite(s['value']) else 'it was not tested. ', 'The model has skill, so its cues can be judged.' if s['passed'] else 'A model that has learned nothing would get such verdicts too.' if s['passed'] is None else 'That is no better than chance, so no cue is judged.', cls='gate' if s['passed'] else 'gate bad'))
     words, limits = ft('ul', *(ft('li', o) for o in v.words()), cls='words'), ft('ul', *(ft('li', o) for o in v.limits))
     return _section(7, 'cues', title, 'A cue is something that can be measured in an image, such as its brightness. It is used if editing it, and only little else, moves the model\'s answer by more than a margin that was fixed beforehand. Association only says that the cue goes with the answer among images of the same label.', *parts,
                     _p('Dots are estimates, lines their 95 % intervals; filled dots are established. An effect is how far the logit (the model\'s inner score before it becomes a probability) moves, in its own standard deviations, when the cue is raised by one of its own. Within the grey band an effect is too small to count.', cls='note'),
@@ -572,7 +572,7 @@ def _gather(learn, dl, lat, output, reference, kappas, r):
     pics = {} if r.images == 'none' or not r.walks else dict(walk=torch.cat([cf.pictures.flatten(0, 1) for cf in r.walks]), **(dict(walk_image=torch.cat([cf.images for cf in r.walks])) if r.images == 'all' else {}))
     return thumbs, pics
 
-# %% ../nbs/04_report.ipynb #5a6a68a0
+# %% ../nbs/04_report.ipynb #923670e8
 def report(
     learn:AAELearner, # Trained
     path, # HTML file to write
@@ -606,7 +606,7 @@ def report(
     thumbs, pics = _gather(learn, dl, lat, output, reference, kappas, r)
     r.names, r.paths = [_row_name(r, i) for i in r.atlas], _paths(r)
     r.figures, r.skill = _figures(r)
-    if verdicts is not None: r.skill = verdicts.skill['passed']
+    if verdicts is not None and verdicts.skill['passed'] is not None: r.skill = verdicts.skill['passed'] # None: not tested
     data = dict(points=_points(r), walks=r.paths, kappas=kappas, task=lat.task, images=images)
     sections = [f(r) for f in (_summary, _performance, _kept, _atlas, _walker, _crossings, _cues, _seeds, _flagged, _made)]
     rest = len(_page(title, sections, data).encode())
