@@ -473,7 +473,17 @@ def _subgroups(t, outputs):
     table = _table(('cue', 'output', 'subgroup', 'images', 'effect'), rows, 'num')
     return ft('h3', 'Does it hold in every subgroup?'), table if len(rows) <= 12 else ft('details', ft('summary', f'All {len(rows)} subgroups'), table)
 
-# %% ../nbs/04_report.ipynb #36d7dd39
+# %% ../nbs/04_report.ipynb #ef4de982
+def _edits(v):
+    "How each cue was edited, what else moved, and the placebo"
+    edited = getattr(v, 'edited', None)
+    if not edited: return ()
+    def others(name): return ', '.join(f'{n} {_num(s)}' for n,s in sorted(edited[name].shifts.items(), key=lambda t: -abs(t[1]))[:3] if abs(s) >= 0.1) or 'little'
+    rows = [(o.cue, o.output, f'{o.images:,.0f}', f'{o.dropped:,.0f}', _pct(o.flagged), _pct(o.same_sign), f'{_num(o.edit)} ({_num(o.placebo)})', others(o.cue)) for o in v.table.itertuples() if o.cue in edited and o.images > 1]
+    head = 'cue', 'output', 'images', 'edits left out', 'edits unlike the data', 'with the common sign', 'moves the answer by (a random change as large)', 'moves too, in standard deviations for one of the cue'
+    return ft('h3', 'How the cues were edited'), ft('details', ft('summary', f'{len(edited)} cues, one by one'), _table(head, rows, 'num'))
+
+# %% ../nbs/04_report.ipynb #8353ed89
 def _cues(r):
     v, title = r.verdicts, 'Which cues does it use?'
     if v is None:
@@ -488,7 +498,7 @@ def _cues(r):
     words, limits = ft('ul', *(ft('li', o) for o in v.words()), cls='words'), ft('ul', *(ft('li', o) for o in v.limits))
     return _section(7, 'cues', title, 'A cue is something that can be measured in an image, such as its brightness. It is used if editing it, and only little else, moves the model\'s answer by more than a margin that was fixed beforehand. Association only says that the cue goes with the answer among images of the same label.', *parts,
                     _p('Dots are estimates, lines their 95 % intervals; filled dots are established. An effect is how far the logit (the model\'s inner score before it becomes a probability) moves, in its own standard deviations, when the cue is raised by one of its own. Within the grey band an effect is too small to count.', cls='note'),
-                    ft('h3', 'In words'), words if len(v.words()) <= 15 else ft('details', ft('summary', f'All {len(v.words())} sentences'), words), *_subgroups(v.subgroups, v.outputs), *((ft('h3', 'Limits'), limits) if v.limits else ()),
+                    ft('h3', 'In words'), words if len(v.words()) <= 15 else ft('details', ft('summary', f'All {len(v.words())} sentences'), words), *_edits(v), *_subgroups(v.subgroups, v.outputs), *((ft('h3', 'Limits'), limits) if v.limits else ()),
                     caution='An edit never moves one cue alone: “or …” names what else moved, which may be what the model uses. A cue that nobody thought of isn\'t in the list. That no effect was shown is not a proof that there is none.')
 
 # %% ../nbs/04_report.ipynb #9bf46fc0
