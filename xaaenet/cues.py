@@ -524,7 +524,7 @@ def _effects(ed, name, outs, logit_sd, margin, most_flagged, groups, n_boot, see
         o['verdict'], o['why'] = _verdict(o, most_flagged)
         yield o
 
-# %% ../nbs/03_cues.ipynb #178cb7b8
+# %% ../nbs/03_cues.ipynb #e09664be
 def _setting(learn, x, lat, names, output):
     "What edits are measured in: the cues that are asked for, standard deviations of all (an edit is watched for the others too), usual ranges, outputs and the standard deviations of their logits"
     if len(x) != len(lat): raise ValueError(f"There are {len(x)} images and {len(lat)} rows of latents: pass those of the very images.")
@@ -554,15 +554,18 @@ def used(self:AAELearner,
     seed:int=0 # Of bootstrap and placebo
 ) -> pd.DataFrame: # A row a cue and output: effect with its interval, what else moved, placebo, verdict
     "Edit each cue of each image up and down, and see what the logits do"
-    x, rows, keep = self.images(source), [], {} if keep is None else keep
-    table, sd, usual, outs, logit_sd = _setting(self, x, lat, names, output)
+    x = self.images(source)
     _check_rows(lat, groups=groups)
-    groups = _codes(groups)
+    return _used(self, x, lat, _setting(self, x, lat, names, output), output, _codes(groups), dose, margin, most_flagged, n_boot, reference, {} if keep is None else keep, seed)
+
+def _used(learn, x, lat, setting, output, groups, dose, margin, most_flagged, n_boot, reference, keep, seed):
+    "A row a cue and output; `keep` gets the edits"
+    (table, sd, usual, outs, logit_sd), rows = setting, []
     for name in table.columns:
         c, why = cues[name], "the cue doesn't vary" if not sd[name] else 'no knob' if cues[name].knob is None else None
         if why: rows += [dict(cue=name, output=o, images=0, verdict='association only' if sd[name] else 'unresolved', why=why) for o in outs]; continue
         has = np.flatnonzero(table[name].notna()) # rows without the cue can't be edited
-        keep[name] = self.edit_cue(c, x[torch.as_tensor(has)], lat[has], sd, usual[name], dose, reference, seed=seed)
+        keep[name] = learn.edit_cue(c, x[torch.as_tensor(has)], lat[has], sd, usual[name], dose, reference, seed=seed)
         keep[name].rows = has[keep[name].rows]
         rows += _effects(keep[name], name, outs, logit_sd, margin, most_flagged, groups, n_boot, seed)
     res = pd.DataFrame(rows).reindex(columns=['cue','output','effect','low','high','effect_logit','effect_prob','margin','images','groups','dropped','same_sign','flagged','edit','placebo','also','verdict','why'])
@@ -751,7 +754,7 @@ def _curve(learn, x, lat, name, sd, usual, outs, logit_sd, doses, groups, n_boot
             low, high = _boot(new[:,j], None if groups is None else groups[ok], n_boot, seed)
             yield dict(cue=name, output=out, dose=got.numpy()[ok].mean()/sd, change=new[:,j].mean(), low=low, high=high, n=int(ok.sum()))
 
-# %% ../nbs/03_cues.ipynb #12db5226
+# %% ../nbs/03_cues.ipynb #681d71fb
 def _combine(found, effects, skill, alpha):
     "One verdict of association and effect; none where the model has no skill"
     res = found.rename(columns=dict(low='r_low', high='r_high')).merge(effects, on=['cue', 'output'], how='left')
@@ -801,10 +804,10 @@ def judge(self:AAELearner,
     if len(lat) < 20: raise ValueError(f"{len(lat)} rows are too few to judge anything by: pass 20 or more.")
     groups, meta = _codes(groups), None if meta is None else meta.reset_index(drop=True)
     gate = skill(lat, groups, skill_p, seed=seed) if skill_p < 1 else _no_gate(lat)
-    table, sd, usual, outs, logit_sd = _setting(self, x, lat, names, output)
+    table, sd, usual, outs, logit_sd = setting = _setting(self, x, lat, names, output)
     with_meta = table if meta is None else pd.concat([table, _meta_columns(meta, table.columns)], axis=1)
     found = associated(with_meta, lat, groups, output, alpha, n_perm, min(n_boot, 500), seed)
-    effects = self.used(x, lat, output, list(table), groups, dose, margin, most_flagged, n_boot, reference, edited, seed)
+    effects = _used(self, x, lat, setting, output, groups, dose, margin, most_flagged, n_boot, reference, edited, seed)
     some = torch.as_tensor(np.sort(np.random.RandomState(seed).permutation(len(x))[:curve]))
     curves = [o for n in edited for o in (_curve(self, x[some], lat[some], n, sd[n], usual[n], outs, logit_sd, (-1, -0.5, -0.25, 0.25, 0.5, 1), None if groups is None else groups[some], n_boot, seed) if curve else [])]
     shown = [o for o in outs if output is None or o == str(output)]
@@ -917,17 +920,17 @@ def plot_pairs(self:Verdicts,
         axs[i][0].set_ylabel(row)
     return axs
 
-# %% ../nbs/03_cues.ipynb #d61e724a
+# %% ../nbs/03_cues.ipynb #ea2e3a01
 def over_seeds(
     runs:list # `Verdicts` of models that were trained anew
 ) -> pd.DataFrame: # A row a cue and output
     "How often a cue is used, and whether the sign agrees"
-    rows = pd.concat([v.table.assign(run=i, allowed=v.table.verdict != 'none') for i,v in enumerate(runs)])
+    rows = pd.concat([v.table for v in runs])
     def one(g):
         used = g.verdict.str.startswith('used')
         signs = np.sign(g.effect[used])
         agree = max((signs > 0).sum(), (signs < 0).sum())
-        return pd.Series(dict(used=f'used in {used.sum()} of {len(runs)}', sign=f'sign agrees in {agree} of {used.sum()}' if used.any() else '', associated=int((g.associated & g.allowed).sum()), no_verdict=int((~g.allowed).sum()), effect=g.effect.mean(), least=g.effect.min(), most=g.effect.max()))
+        return pd.Series(dict(used=f'used in {used.sum()} of {len(runs)}', sign=f'sign agrees in {agree} of {used.sum()}' if used.any() else '', associated=int(g.associated.sum()), no_verdict=int((g.verdict == 'none').sum()), effect=g.effect.mean(), least=g.effect.min(), most=g.effect.max()))
     return rows.groupby(['cue', 'output'], sort=False).apply(one, include_groups=False).reset_index()
 
 def judge_seeds(
