@@ -8,7 +8,7 @@ Docs: https://xaaenet.github.io/xaaenet/cues.html.md"""
 __all__ = ['cues', 'Cue', 'cue', 'gray', 'cue_table', 'logits_of', 'associated', 'plot_associated', 'edit', 'Edited', 'skill',
            'coverage', 'split_groups', 'check_groups', 'Verdicts', 'over_seeds', 'judge_seeds']
 
-# %% ../nbs/03_cues.ipynb #559b448c
+# %% ../nbs/03_cues.ipynb #9b60c9ce
 import functools, html, math, threading, warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -21,6 +21,7 @@ from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer, StandardScaler
+from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
 from .model import to_8_bit
 from .learner import AAELearner, check_images
@@ -55,17 +56,36 @@ def cue(
         return f
     return register
 
-# %% ../nbs/03_cues.ipynb #74277812
+# %% ../nbs/03_cues.ipynb #065cd31a
+_kept = threading.local()
+
+def _once(f):
+    "Compute `f` once for the images of which a table's cues are being measured"
+    @functools.wraps(f)
+    def kept(x):
+        if getattr(_kept, 'of', None) is not x: return f(x)
+        if f.__name__ not in _kept.values: _kept.values[f.__name__] = f(x)
+        return _kept.values[f.__name__]
+    return kept
+
+@_once
 def gray(
     x:torch.Tensor # Images `[n, C, H, W]`
 ) -> torch.Tensor: # `[n, H, W]`
     "Luminance of three channels (ITU-R BT.601), the mean of any other number"
-    if getattr(_kept, 'of', None) is x: return _kept.gray # the cues of a table ask for it in turn
     return (x.new_tensor([[0.299, 0.587, 0.114]]) @ x.flatten(2)).view(len(x), *x.shape[2:]) if x.shape[1] == 3 else x.mean(1)
 
-_kept = threading.local()
+def _mean_product(a, b): return (a*b).sum((1,2))/max(1, a[0].numel()-1)
+def _variance(g):
+    d = g - g.mean((1,2), keepdim=True)
+    return _mean_product(d, d)
 
-def _flat_var(g): return (g - g.mean((1,2), keepdim=True)).pow(2).sum((1,2))/max(1, g[0].numel()-1) # twice as fast as `var`
+@_once
+def _deviations(x): return gray(x) - _brightness(x)[:,None,None]
+@_once
+def _squares(x): return _deviations(x).square()
+@_once
+def _means(x): return x.mean((2,3))
 
 def _band(x, top, bottom, left=0., right=1., soft=0.05):
     "A window `[H, W]` with soft edges: 1 inside the shares of height and width, 0 outside"
@@ -89,43 +109,41 @@ def _red_blue_stretch(x, a):
 def _tilt(x, a): return x*(1 + a*torch.linspace(1, -1, x.shape[2], device=x.device)[:,None])
 
 @cue('brightness', knob=lambda x,a: x + a)
+@_once
 def _brightness(x):
     "Mean gray value"
-    return gray(x).mean((1,2))
+    return gray(x).flatten(1).mean(1)
 
 @cue('contrast', knob=lambda x,a: _stretch(x, a, _band(x, 0, 1)))
+@_once
 def _contrast(x):
     "Variance of the gray values"
-    return _flat_var(gray(x))
+    return _squares(x).sum((1,2))/max(1, x[0,0].numel()-1)
 
 @cue('skewness', knob=_bend)
 def _skewness(x):
     "Third standardised moment of the gray values; 0 for an image of one tone"
-    g = gray(x).flatten(1)
-    d = g - g.mean(1, keepdim=True)
-    d2 = d*d
-    s = (d2.sum(1)/max(1, g.shape[1]-1)).sqrt()
-    return torch.where(s > 1e-6, (d2*d).mean(1)/s.clamp_min(1e-6)**3, 0.)
+    s = _contrast(x).sqrt()
+    return torch.where(s > 1e-6, (_squares(x)*_deviations(x)).mean((1,2))/s.clamp_min(1e-6)**3, 0.)
 
 @cue('red-blue covariance', knob=_red_blue_stretch, channels=2)
 def _red_blue(x):
     "Covariance of the first and last channel over the pixels"
-    r, b = x[:,0].flatten(1), x[:,-1].flatten(1)
-    return ((r - r.mean(1, keepdim=True))*(b - b.mean(1, keepdim=True))).sum(1)/max(1, r.shape[1]-1)
+    return _mean_product(x[:,0] - _means(x)[:,0,None,None], x[:,-1]) # that of the second falls out
 
 @cue('red dominance', knob=lambda x,a: _redder(x, a) if x.shape[1] >= 3 else x, channels=3)
 def _red_dominance(x):
     "Mean of the first channel over the sum of the means of the second and third; one half where there is one channel"
-    m = x.mean((2,3))
+    m = _means(x)
     m = m if x.shape[1] >= 3 else m[:,:1].expand(-1, 3)
     return m[:,0]/(m[:,1] + m[:,2] + 1e-6)
 
-# %% ../nbs/03_cues.ipynb #ca9c77c7
+# %% ../nbs/03_cues.ipynb #3b76ad09
 @cue('asymmetry', knob=lambda x,a: x + a*(x - x.flip(3))/2)
 def _asymmetry(x):
     "Mean absolute difference between the gray image and its mirror image, left to right"
     g, half = gray(x), x.shape[3]//2 # the other half has the same differences
-    return 2*(g[:,:,:half] - g[:,:,-half:].flip(2)).abs().sum((1,2))/g[0].numel()
+    return 2*(g[:,:,:half] - g[:,:,-half:].flip(2)).abs_().sum((1,2))/g[0].numel()
 
 @cue('top-bottom ratio', knob=_tilt)
 def _top_bottom(x):
@@ -137,19 +155,19 @@ def _top_bottom(x):
 def _centre_texture(x):
     "Variance of the gray values in the middle half of height and width"
     h, w = x.shape[2:]
-    return _flat_var(gray(x)[:,h//4:3*h//4, w//4:3*w//4])
+    return _variance(gray(x)[:,h//4:3*h//4, w//4:3*w//4])
 
 @cue('upper-band contrast', knob=lambda x,a: _stretch(x, a, _band(x, 0.3, 0.5)))
 def _upper_band(x):
     "Variance of the gray values between 30 and 50 % of the height"
     h = x.shape[2]
-    return _flat_var(gray(x)[:,int(0.3*h):int(0.5*h)])
+    return _variance(gray(x)[:,int(0.3*h):int(0.5*h)])
 
 @cue('lower-band texture', knob=lambda x,a: x + a*_band(x, 0.7, 1)*_detail(x))
 def _lower_band(x):
     "Mean absolute difference of neighbouring pixels, across plus down, below 70 % of the height"
     g = gray(x)[:,int(0.7*x.shape[2]):]
-    return g.diff(dim=2).abs().mean((1,2)) + g.diff(dim=1).abs().mean((1,2))
+    return (g[:,:,1:] - g[:,:,:-1]).abs_().mean((1,2)) + (g[:,1:] - g[:,:-1]).abs_().mean((1,2))
 
 @cue('high-frequency ratio', knob=lambda x,a: x + a*_detail(x))
 def _high_frequency(x, size=200, radius=30):
@@ -165,14 +183,14 @@ def _high_and_all(size, radius):
     twice[0] = twice[-1] = 1 # the other half of a real image's spectrum mirrors this one
     return torch.stack([((f[:,None]**2 + f[:size//2+1].abs()[None]**2 > radius**2)*twice).flatten(), twice.expand(size, -1).flatten()], 1)
 
-# %% ../nbs/03_cues.ipynb #9145be5a
-def _measure(x, chosen):
+# %% ../nbs/03_cues.ipynb #9b836892
+def _measure(x, chosen, luma=None):
     "Cues of images, `[n, cues]`; on a CPU as many images at a time as its cache holds"
     if x.device.type == 'cpu' and len(x) > (few := max(1, 200_000//x[0].numel())): return torch.cat([_measure(o, chosen) for o in x.split(few)])
     try:
-        _kept.gray, _kept.of = gray(x), x
+        _kept.values, _kept.of = {} if luma is None else {'gray': luma}, x
         return torch.stack([c(x).float() for c in chosen], 1).cpu()
-    finally: _kept.of = _kept.gray = None
+    finally: _kept.of = _kept.values = None
 
 @contextmanager
 def _one_thread():
@@ -183,21 +201,32 @@ def _one_thread():
     finally: torch.set_num_threads(n)
 
 def _rgb(im):
-    "Pixels `[H, W, 3]` of 8 bits; 16 bits are scaled, as PIL's own conversion would clip them"
+    "Pixels `[3, H, W]` of 8 bits; 16 bits are scaled, as PIL's own conversion would clip them"
     im = PIL.ImageOps.exif_transpose(im)
     if im.mode == 'F': raise ValueError('pixels are floating-point numbers of unknown range')
-    if im.mode.startswith('I'): return np.repeat((np.array(im).astype(np.float32)/257).round().clip(0, 255).astype(np.uint8)[...,None], 3, 2)
-    return np.array(im.convert('RGB'))
+    if im.mode.startswith('I'): return torch.from_numpy((np.array(im).astype(np.float32)/257).round().clip(0, 255).astype(np.uint8)).expand(3, -1, -1)
+    return torch.from_numpy(np.array(im.convert('RGB'))).permute(2, 0, 1)
+
+def _read(file):
+    "Pixels `[3, H, W]` of a file; of a JPEG also its luminance `[1, H, W]`, which it holds beside the colours and unclipped by them"
+    data = read_file(str(file))
+    if bytes(data[:3].tolist()) != b'\xff\xd8\xff': return _rgb(PIL.Image.open(file)), None
+    x = decode_jpeg(data, apply_exif_orientation=True)
+    if len(x) == 1: return x.expand(3, -1, -1), x
+    if len(x) != 3: return _rgb(PIL.Image.open(file)), None # the four inks of print
+    return x, decode_jpeg(data, ImageReadMode.GRAY, apply_exif_orientation=True)
+
+def _floats(x, device): return x.to(device)[None].to(torch.float32, memory_format=torch.contiguous_format).mul_(1/255)
 
 def _from_files(files, chosen, device):
     "Rows of files, decoded and measured in as many threads as torch has"
     bad = {}
     def row(i):
-        try: x = _rgb(PIL.Image.open(files[i]))
+        try: x, luma = _read(files[i])
         except Exception as e: # whatever a decoder raises, the row is missing and its file is named
             bad[i] = f'{files[i]} ({type(e).__name__})'
             return torch.full((1, len(chosen)), math.nan)
-        return _measure(torch.from_numpy(x).to(device).permute(2,0,1)[None].to(torch.float32, memory_format=torch.contiguous_format).mul_(1/255), chosen)
+        return _measure(_floats(x, device), chosen, None if luma is None else _floats(luma, device)[:,0])
     with _one_thread() as n, ThreadPoolExecutor(n) as pool: rows = torch.cat(list(pool.map(row, range(len(files)))))
     bad = [bad[i] for i in sorted(bad)]
     if bad: warnings.warn(f"{len(bad)} of {len(files)} images can't be read, and their cues are NaN: {', '.join(bad[:50])}{', ...' if len(bad) > 50 else ''}.")
