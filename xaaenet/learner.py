@@ -500,7 +500,16 @@ def _forget_phases(self:AAELearner, phase):
         (folder/'.try').unlink()
     except OSError as e: raise OSError(f"Checkpoints can't be written to {folder} ({e.strerror}): pass another `path` to `aae_learner`, or `save=False`.") from e
 
-# %% ../nbs/01_learner.ipynb #445179d0
+# %% ../nbs/01_learner.ipynb #7d7af383
+@contextmanager
+def _without_grad(params):
+    "What has a rate of 0 needs no gradient"
+    still = [p for p in params if p.requires_grad]
+    for p in still: p.requires_grad_(False)
+    try: yield
+    finally:
+        for p in still: p.requires_grad_(True)
+
 @patch
 def _fit_phase(self:AAELearner, phase, n_epoch, lr, body_lr, patience, save, cbs, weights, settings=None, **kwargs):
     "Fit `n_epoch` of `phase`, keep its best epoch and save it"
@@ -512,7 +521,8 @@ def _fit_phase(self:AAELearner, phase, n_epoch, lr, body_lr, patience, save, cbs
     stop = L() if patience is None else L(EarlyStoppingCallback(p.monitor, comp=np.less, patience=patience))
     n_groups = len(self.splitter(model))
     lrs = lr if body_lr is None or n_groups < 2 or isinstance(lr, slice) else [body_lr]*(n_groups-1) + [lr]
-    with self.in_phase(phase), _with(model, **weights):
+    still = [p for g in self.splitter(model)[:-1] for p in g] if lrs is not lr and body_lr == 0 else []
+    with self.in_phase(phase), _with(model, **weights), _without_grad(still):
         self.fit_one_cycle(n_epoch, lrs, cbs=L(best) + stop + L(cbs), reset_opt=True, **kwargs)
     metrics = dict(zip(self.recorder.metric_names[1:-1], best.row or []))
     settings = dict(epochs=n_epoch, lr=lr, body_lr=body_lr, patience=patience, **weights, **(settings or {}), **kwargs)
