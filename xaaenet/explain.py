@@ -9,7 +9,7 @@ __all__ = ['Latents', 'load_latents', 'Axis', 'class_colour', 'nearest_face', 't
            'UnusualImage', 'Counterfactuals', 'typical', 'across', 'mislabelled', 'plot_images', 'latent_map',
            'pls_scores', 'OrdinalLoss', 'ordinal_error', 'performance']
 
-# %% ../nbs/02_explain.ipynb #a937edc5
+# %% ../nbs/02_explain.ipynb #6e23e679
 import json, math, warnings, zlib
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from .model import *
 from .learner import *
-from .learner import _write
+from .learner import _first_does, _write
 
 # %% ../nbs/02_explain.ipynb #289b0d54
 def _task_names(vocab, n): return [str(o) for o in vocab] if vocab is not None and len(vocab) == n else [str(i) for i in range(n)]
@@ -134,7 +134,7 @@ class _ToFiles:
             self.files[k][self.at:self.at+len(a)] = a
         self.at += len(tensors[0])
 
-# %% ../nbs/02_explain.ipynb #a71348d8
+# %% ../nbs/02_explain.ipynb #e3764c23
 def _in_order(dl, rows=None):
     "A loader of all (or some) rows of `dl`'s data set in order, without `Normalize`; its data set; and a context without augmentation"
     if isinstance(dl, DataLoader): # fastai's; its subclasses weight or thin out the rows
@@ -170,7 +170,7 @@ def latents(self:AAELearner,
     path=None # Folder for memory-mapped files, instead of memory
 ) -> Latents: # In the data set's order
     "z, logits, targets and identities of a whole data set, in one pass without the decoder"
-    with self.mode_lock: return self._latents(self.dls[ds_idx] if dl is None else dl, path)
+    with self.mode_lock: return (self._shared_latents if hasattr(self, 'distributed') else self._latents)(self.dls[ds_idx] if dl is None else dl, path)
 
 @patch
 def _latents(self:AAELearner, dl, path=None, rows=None):
@@ -178,7 +178,7 @@ def _latents(self:AAELearner, dl, path=None, rows=None):
     if not hasattr(ds, '__len__'): raise TypeError("Latents need a loader whose data set has a length, and this one's has none: use `learn.dls.test_dl(items)`.")
     n = len(ds) if rows is None or isinstance(ds, torch.utils.data.Subset) else len(rows)
     gather = GatherLatents(None if path is None else _ToFiles(path, n))
-    with self._mode(predicting=True, decoding=False), self.no_logging(), self.no_bar(), plain:
+    with self._mode(predicting=True, decoding=False), self.removed_cbs(self._grab_cbs(DistributedPhases)), self.no_logging(), self.no_bar(), plain:
         with self.validation_context(cbs=[gather]): self._do_epoch_validate(dl=dl)
     got = gather.store.at if path is not None else sum(map(len, gather.zs))
     if got != n: raise ValueError(f"The loader gave {got} rows, and its data set has {n}: rows can't be told apart where some are skipped.")
@@ -190,6 +190,19 @@ def _latents(self:AAELearner, dl, path=None, rows=None):
     targets = None if not gather.targets or gather.targets[0] is None else torch.cat(gather.targets)
     if targets is not None and model.task == 'labels': targets = targets.reshape(n, -1)
     return Latents(torch.cat(gather.zs), torch.cat(gather.logits), targets, items, names, model.task)
+
+@patch
+def _shared_latents(self:AAELearner, dl, path=None):
+    "As `_latents`, by all processes together: each reads its share, and gets all"
+    cb, n = self.distributed, len(dl.dataset)
+    per = -(-n // num_distrib())
+    rows = [min(i, n-1) for i in range(rank_distrib()*per, (rank_distrib()+1)*per)] # the last share is filled up with the last row
+    self.phase_loss.model.to(cb.device)
+    lat = self._latents(dl, rows=rows)
+    lat = replace(lat, items=_identities(dl.dataset, n), **{k: cb.all_rows(v, n) for k in _arrays if (v := getattr(lat, k)) is not None})
+    if path is None: return lat
+    _first_does(lambda: lat.save(path))
+    return load_latents(path)
 
 @patch
 def output_names(self:AAELearner) -> list: # A text an output

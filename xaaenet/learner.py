@@ -7,11 +7,12 @@ Docs: https://xaaenet.github.io/xaaenet/learner.html.md"""
 # %% auto #0
 __all__ = ['phases', 'plain_dl', 'plain_dls', 'check_images', 'check_dls', 'Phase', 'PhaseLoss', 'sliced_wasserstein',
            'gaussian_swd', 'LossPart', 'LatentDistance', 'AdversarialGame', 'random_squares', 'corrupt', 'Denoise',
-           'KeepBest', 'DeviceMixedPrecision', 'GatherLatents', 'AAELearner', 'aae_splitter', 'aae_learner']
+           'KeepBest', 'DeviceMixedPrecision', 'GatherLatents', 'AAELearner', 'aae_splitter', 'aae_learner',
+           'DistributedPhases']
 
-# %% ../nbs/01_learner.ipynb #f2e1adfb
+# %% ../nbs/01_learner.ipynb #5861f4e2
 import json, math, os, threading, warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass
 
@@ -65,11 +66,14 @@ def _one_batch(dl):
         if len(dl) == 0: raise ValueError(f"The training set of {dl.n} items doesn't fill one batch of {dl.bs}: use a smaller batch size.") from e
         raise
 
-# %% ../nbs/01_learner.ipynb #d7a0fe11
-def _check_sizes(dls):
+# %% ../nbs/01_learner.ipynb #68527780
+def _check_sizes(dls, n_procs=1):
     "Batch sizes that batch norm or the game can't work with"
     dl, n, bs = dls.train, getattr(dls.train, 'n', None), getattr(dls.train, 'bs', None)
     if n is None or bs is None: return
+    if n_procs > 1:
+        n = -(-n // n_procs)
+        if n < bs and dl.drop_last: raise ValueError(f"Each of the {n_procs} processes gets {n} training items, which don't fill one batch of {bs}: use a smaller batch size (it is that of each process).")
     if len(dl) == 0: raise ValueError(f"The training set of {n} items doesn't fill one batch of {bs}: use a smaller batch size.")
     if bs == 1 or (n % bs == 1 and not dl.drop_last):
         raise ValueError(f"The last of the batches of {bs} would hold one image ({n} in all), and z can't be normalised over one: use `drop_last=True` or another batch size.")
@@ -111,12 +115,12 @@ phases = {p.name: p for p in (
     Phase('autoencoder', 'ae_loss_func',      'rec',  True,  ('rec', 'adv', 'cov', 'disc', 'ms_ssim', 'swd')),
     Phase('classifier',  'classif_loss_func', 'pred', True,  ('rec', 'adv', 'cov', 'pred', 'cons', 'disc', 'ms_ssim', 'swd')))}
 
-# %% ../nbs/01_learner.ipynb #88dff5c4
+# %% ../nbs/01_learner.ipynb #a706fcbc
 class PhaseLoss(BaseLoss):
     "The loss of the current phase, with the activation and decoding of the prediction loss"
     def __init__(self,
         model:AAE # Whose phase losses and prediction loss are meant
-    ): self.model, self.phase, self.predicting, self._reduction = model, phases['classifier'], False, 'mean'
+    ): self.model, self.phase, self.predicting, self._reduction, self.given = model, phases['classifier'], False, 'mean', None
 
     @property
     def func(self): return self.model.pred_loss
@@ -128,6 +132,7 @@ class PhaseLoss(BaseLoss):
         self._reduction = v
 
     def __call__(self, pred, *targ, **kwargs):
+        if self.given is not None: return self.given # by `forward` itself, as under DDP
         if not self.predicting: return getattr(self.model, self.phase.loss)(pred, *targ)
         if self._reduction != 'mean' and not hasattr(self.func, 'reduction'): kwargs = {'reduction': self._reduction, **kwargs}
         return self.func(pred, *targ, **kwargs)
@@ -229,7 +234,7 @@ class AdversarialGame(Callback):
 
     def after_fit(self): self.aae.gen_train,self.zs = True,[]
 
-# %% ../nbs/01_learner.ipynb #105dd520
+# %% ../nbs/01_learner.ipynb #f23bf11e
 @patch
 def take_turns(self:AdversarialGame):
     "Say whose step is next"
@@ -237,7 +242,7 @@ def take_turns(self:AdversarialGame):
     was = self.aae.gen_train
     gen = self.count % (self.n_disc + self.n_gen) >= self.n_disc
     if self.adaptive:
-        self.level = 0.9*self.level + 0.1*self.aae.loss_parts['disc'].item()
+        self.level = 0.9*self.level + 0.1*maybe_gather(self.aae.loss_parts['disc']).item() # the same for all processes
         if   self.level > self.hi: gen = False
         elif self.level < self.lo: gen = True
         if gen == was and self.run_length >= self.max_run: gen = not gen
@@ -250,7 +255,10 @@ def disc_step(self:AdversarialGame):
     zs,self.zs = self.zs,[]
     amp = getattr(self.learn, 'mixed_precision', None)
     if amp is not None and getattr(amp, 'skipped', False): return # the latent vectors overflowed with the gradients
-    (sum(self.aae.disc_loss_func(z) for z in zs) / len(zs)).backward()
+    params = [p for p in self.aae.discriminator.parameters() if p.requires_grad]
+    loss = sum(self.aae.disc_loss_func(z) for z in zs) / len(zs)
+    for p,g in zip(params, torch.autograd.grad(loss, params)): p.grad = g # not by `backward`, whose hooks DDP would take for its own
+    if hasattr(self.learn, 'distributed'): self.learn.distributed.average_grads(self.aae.discriminator)
     self.learn.opt.step()
     self.drop_grads()
 
@@ -349,7 +357,7 @@ class GatherLatents(Callback):
         if self.store is not None: return self.store(z, logits, targs)
         self.zs.append(z); self.logits.append(logits); self.targets.append(targs)
 
-# %% ../nbs/01_learner.ipynb #2d685ce2
+# %% ../nbs/01_learner.ipynb #76031354
 @contextmanager
 def _with(obj, **attrs):
     "Set attributes of `obj` for a while"
@@ -390,10 +398,13 @@ class AAELearner(Learner):
         super().__setstate__(state)
         self.mode_lock = threading.RLock()
 
+    def to_detach(self, b, cpu=True, gather=True): # gather what a loader has dealt out to several processes, and nothing else
+        return super().to_detach(b, cpu, gather and hasattr(getattr(self, 'dl', None), 'world_size'))
+
     def to_fp16(self, **kwargs): return self.to_fp32().add_cb(DeviceMixedPrecision(**kwargs))
     def to_bf16(self): return self.to_fp32().add_cb(DeviceMixedPrecision(amp_mode=AMPMode.BF16))
 
-# %% ../nbs/01_learner.ipynb #1e9a50cb
+# %% ../nbs/01_learner.ipynb #0029cd68
 @patch
 @contextmanager
 def in_phase(self:AAELearner,
@@ -412,18 +423,19 @@ def _mode(self:AAELearner, predicting=False, **attrs):
         finally:
             for cb in self._grab_cbs(DeviceMixedPrecision): cb.leave()
             for cb in self._grab_cbs(AdversarialGame): cb.zs = []
+            for cb in self._grab_cbs(DistributedPhases): cb.unwrap()
 
 @patch
 def fit(self:AAELearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
     "Fit the current phase; the decoder runs only where its picture is needed"
-    _check_sizes(self.dls)
+    _check_sizes(self.dls, num_distrib() if hasattr(self, 'distributed') else 1)
     with self._mode(decoding=self.phase_loss.phase.decoding, gen_train=True):
         Learner.fit(self, n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
 
 @patch
 def get_preds(self:AAELearner, *args, **kwargs):
     "fastai's `get_preds`, without the decoder; `with_loss` gives the prediction loss of each item"
-    with self._mode(predicting=True, decoding=False): return Learner.get_preds(self, *args, **kwargs)
+    with self._mode(predicting=True, decoding=False), self.removed_cbs(self._grab_cbs(DistributedPhases)): return Learner.get_preds(self, *args, **kwargs)
 
 # %% ../nbs/01_learner.ipynb #3c2e4727
 def aae_splitter(
@@ -467,7 +479,7 @@ def aae_learner(
                        wd=wd, wd_bn_bias=wd_bn_bias, train_bn=train_bn, moms=moms, pretrained=pretrained and not isinstance(arch, nn.Module))
     return learn
 
-# %% ../nbs/01_learner.ipynb #0c9f6c52
+# %% ../nbs/01_learner.ipynb #063d3c8c
 def _write(path, save):
     "Write by `save(tmp)` and rename, so that `path` is either the old file or the new one"
     tmp = path.with_name(f'.{path.name}.{os.getpid()}')
@@ -486,13 +498,18 @@ def phase_file(self:AAELearner,
 
 @patch
 def _save_phase(self:AAELearner, phase, record):
-    _write(self.phase_file(phase), lambda f: torch.save(self.phase_loss.model.state_dict(), f))
-    _write(self.phase_file(phase, 'json'), lambda f: f.write_text(json.dumps(record, indent=1, default=str)))
+    def save():
+        _write(self.phase_file(phase), lambda f: torch.save(self.phase_loss.model.state_dict(), f))
+        _write(self.phase_file(phase, 'json'), lambda f: f.write_text(json.dumps(record, indent=1, default=str)))
+    _first_does(save)
 
 @patch
 def _forget_phases(self:AAELearner, phase):
     "Remove the records of `phase` and of those after it: what's trained from here on isn't what they say"
-    folder = self.path/self.model_dir
+    _first_does(lambda: self._clear_phases(phase, self.path/self.model_dir))
+
+@patch
+def _clear_phases(self:AAELearner, phase, folder):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for o in list(phases)[list(phases).index(phase):]: self.phase_file(o, 'json').unlink(missing_ok=True)
@@ -588,13 +605,14 @@ def fit_classifier(self:AAELearner,
     "Classifier phase: predict from z, keep painting, and stay Gaussian"
     return self._fit_phase('classifier', n_epoch, lr, body_lr, patience, save, cbs, dict(rec=rec_weight, adv=adv_weight, cov=cov_weight, pred=pred_weight, cons=cons_weight), **kwargs)
 
-# %% ../nbs/01_learner.ipynb #52a76e7b
+# %% ../nbs/01_learner.ipynb #efbdb8f6
 @patch
 def _finished(self:AAELearner, phase, settings, after):
     "Is there a record of `phase`, run with these settings after these phases?"
     f, model = self.phase_file(phase, 'json'), self.phase_loss.model
-    if not f.exists(): return False
-    was, wanted = json.loads(f.read_text()), {k: getattr(model, k) if v is None and k.endswith('_weight') else v for k,v in settings.items()}
+    was = _first_does(lambda: json.loads(f.read_text()) if f.exists() else None)
+    if was is None: return False
+    wanted = {k: getattr(model, k) if v is None and k.endswith('_weight') else v for k,v in settings.items()}
     wanted = json.loads(json.dumps(wanted, default=str))
     return was['after'] == after and all(k in was['settings'] and was['settings'][k] == v for k,v in wanted.items())
 
@@ -604,9 +622,11 @@ def load_phase(self:AAELearner,
 ) -> dict: # Its record
     "Load the weights that `phase` ended with"
     f = self.phase_file(phase, 'json')
-    if not f.exists(): raise FileNotFoundError(f"There is no finished {phase} phase in {f.parent}.")
-    record = json.loads(f.read_text())
-    try: self.phase_loss.model.load_state_dict(torch.load(self.phase_file(phase), map_location='cpu', weights_only=True))
+    def read():
+        if not f.exists(): raise FileNotFoundError(f"There is no finished {phase} phase in {f.parent}.")
+        return json.loads(f.read_text()), torch.load(self.phase_file(phase), map_location='cpu', weights_only=True)
+    record, state = _first_does(read)
+    try: self.phase_loss.model.load_state_dict(state)
     except RuntimeError as e: raise ValueError(f"{self.phase_file(phase)} holds the weights of another model: give this learner another `path`.") from e
     self.records[phase] = record
     return record
@@ -638,7 +658,7 @@ def fit_phases(self:AAELearner,
     plan = dict(adversarial=(adversarial, dict(n_disc=n_disc, n_gen=n_gen, adaptive=adaptive, **cov)),
                 autoencoder=(autoencoder, dict(noise=noise, mask=mask, **weights)), classifier=(classifier, dict(pred_weight=pred_weight, cons_weight=cons_weight, **weights)))
     self._records = {}
-    done, say = {}, noop if self.logger is noop else print
+    done, say = {}, noop if self.logger is noop or rank_distrib() else print
     for name,(n, settings) in plan.items():
         if not n: continue
         if resume and self._finished(name, dict(epochs=n, lr=ifnone(lr, self.lr), patience=patience, **settings, **kwargs), list(done)):
@@ -681,3 +701,132 @@ def show_results(self:AAELearner,
             ax.imshow(im if im.shape[-1] == 3 else im.mean(-1), cmap='gray', vmin=0, vmax=1); ax.set(xticks=[], yticks=[])
     axs[0,0].set_ylabel('image'); axs[1,0].set_ylabel('z only' if model.skip_dropout == 1 else 'picture')
     return axs
+
+# %% ../nbs/01_learner.ipynb #e7055ac7
+def _first_does(f):
+    "What `f` returns or raises in the first of several processes, in all"
+    if num_distrib() < 2 or not torch.distributed.is_initialized(): return f()
+    res = [None]
+    if not rank_distrib():
+        try: res = [(f(), None)]
+        except Exception as e: res = [(None, e)]
+    torch.distributed.broadcast_object_list(res)
+    if res[0][1] is not None: raise res[0][1]
+    return res[0][0]
+
+_plain_norms = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
+
+@contextmanager
+def _synced_norms(model):
+    "Batch norms over all processes for a while; z's own stays with each"
+    norms = [(m, type(m)) for m in model.modules() if type(m) in _plain_norms]
+    for m,_ in norms: m.__class__,m.process_group = nn.SyncBatchNorm,None
+    try: yield model
+    finally:
+        for m,cls in norms:
+            m.__class__ = cls
+            del m.process_group
+
+class DistributedPhases(Callback):
+    "Train in several processes: DDP around the model, and a share of each loader"
+    order,name = 11,'distributed' # as fastai's `DistributedTrainer`
+    def __init__(self,
+        sync_bn:bool=True, # Normalise over the batches of all processes? On CUDA only
+        **kwargs # Passed to `accelerate.Accelerator`
+    ):
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+        self.sync_bn,self.wrapped,self.bars = sync_bn,None,L()
+        self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)] + kwargs.pop('kwargs_handlers', []), **kwargs)
+
+    @property
+    def device(self): return self.accelerator.device
+
+    def before_fit(self):
+        model,self.wrapped = self.learn.model,ExitStack()
+        if self.sync_bn and self.device.type == 'cuda': self.wrapped.enter_context(_synced_norms(model))
+        self.wrapped.enter_context(_with(model, step_loss=lambda logits: self.learn.loss_func(logits, *self.learn.yb)))
+        self.wrapped.enter_context(_with(self.learn, model=self.accelerator.prepare(model)))
+        self.wrapped.enter_context(_with(self.learn.dls, loaders=[self.share(dl) for dl in self.learn.dls.loaders]))
+        if rank_distrib(): self.wrapped.enter_context(_with(self.learn, logger=noop))
+
+    def after_pred(self):
+        if self.training: self.learn.pred,self.learn.phase_loss.given = self.learn.pred
+    def after_loss(self): self.learn.phase_loss.given = None
+    def before_train(self): self.learn.dl = self.share(self.learn.dl)
+    def before_validate(self): self.learn.dl = self.share(self.learn.dl)
+    def after_fit(self): self.unwrap()
+
+    def unwrap(self):
+        "Leave the learner as it was, also after an error"
+        self.learn.phase_loss.given = None
+        if self.wrapped is not None: self.wrapped.close()
+        self.wrapped = None
+
+# %% ../nbs/01_learner.ipynb #7c299f5f
+@patch
+def share(self:DistributedPhases,
+    dl # A loader
+): # One that gives this process its share
+    "fastai's `DistributedDL`, on whatever device"
+    from fastai.distributed import DistributedDL
+    if isinstance(dl, DistributedDL): return dl
+    res = DistributedDL(dl, device=self.device)
+    res._broadcast = self.broadcast
+    return res
+
+@patch
+def broadcast(self:DistributedPhases, t, rank):
+    "The numbers `t` of the process `rank`"
+    t = torch.tensor(t, device=self.device)
+    torch.distributed.broadcast(t, rank)
+    return t.cpu().tolist()
+
+@patch
+def average_grads(self:DistributedPhases,
+    part:nn.Module # Whose gradients DDP doesn't see
+):
+    "Average over the processes"
+    for p in part.parameters():
+        if p.grad is None: continue
+        torch.distributed.all_reduce(p.grad)
+        p.grad /= num_distrib()
+
+@patch
+def all_rows(self:DistributedPhases,
+    t:torch.Tensor, # This process's rows, the same number as in every other one
+    n:int # Rows of all
+) -> torch.Tensor: # `[n, ...]`, on the CPU
+    "The rows of all processes, in their order"
+    parts = [torch.empty_like(t, device=self.device) for _ in range(num_distrib())]
+    torch.distributed.all_gather(parts, t.to(self.device).contiguous())
+    return torch.cat(parts)[:n].cpu()
+
+# %% ../nbs/01_learner.ipynb #def50a44
+@patch
+def to_distributed(self:AAELearner, sync_bn=True, **kwargs):
+    "Add `DistributedPhases`, where there are several processes"
+    if num_distrib() < 2: return self
+    self.add_cb(DistributedPhases(sync_bn, **kwargs))
+    if all(hasattr(dl, 'to') for dl in self.dls.loaders): self.dls.to(self.distributed.device)
+    if rank_distrib(): self.distributed.bars = self._grab_cbs(ProgressCallback); self.remove_cbs(self.distributed.bars)
+    return self
+
+@patch
+def detach_distributed(self:AAELearner):
+    "Remove `DistributedPhases`"
+    if not hasattr(self, 'distributed'): return self
+    bars = self.distributed.bars
+    self.remove_cb(DistributedPhases)
+    return self.add_cbs(bars)
+
+@patch
+@contextmanager
+def distrib_ctx(self:AAELearner,
+    sync_bn:bool=True, # Normalise over the batches of all processes? On CUDA only
+    in_notebook:bool=False, # Started from a notebook by `notebook_launcher`?
+    **kwargs # Passed to `accelerate.Accelerator`
+):
+    "Train in all the processes of `accelerate launch` (or `torchrun`) together; does nothing where there is one"
+    try: import fastai.distributed
+    except (ImportError, NameError) as e: raise ImportError("Several processes need accelerate: `pip install accelerate` first.") from e # fastai's module needs it too
+    with Learner.distrib_ctx(self, sync_bn, in_notebook, **kwargs): yield self

@@ -9,8 +9,8 @@ __all__ = ['tasks', 'default_device', 'TimmEncoder', 'create_encoder', 'feature_
            'LatentNorm', 'latent_discriminator', 'LatentHead', 'ms_ssim_weights', 'ms_ssim', 'reconstruction_loss',
            'decorrelation_loss', 'loss_task', 'AAE', 'frozen_stats', 'evaluating', 'to_8_bit']
 
-# %% ../nbs/00_model.ipynb #4441125f
-import inspect, math, re
+# %% ../nbs/00_model.ipynb #74c54ddb
+import inspect, re
 from functools import partial
 from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
@@ -335,7 +335,7 @@ def _check_encoder(encoder, shape, name):
         raise ValueError(f"Images of {shape[1]}x{shape[2]} px are smaller than {name} allows, which shrinks them {stride} times: resize them to {stride} px or more.")
     return feats, skips
 
-# %% ../nbs/00_model.ipynb #d5828265
+# %% ../nbs/00_model.ipynb #e62ee123
 class AAE(nn.Module):
     "Adversarial autoencoder used by xAAEnet: encoder, latent z, linear head, discriminator and U-Net decoder"
     def __init__(self,
@@ -386,6 +386,7 @@ class AAE(nn.Module):
     def _forget(self):
         for o in self._transient: setattr(self, o, {} if o == 'loss_parts' else None)
 
+    step_loss = None # Called with the logits of a training step where the loss must leave `forward` with them, as under DDP
     gan_fake = property(lambda self: None if self.fake_logits is None else self.fake_logits.sigmoid())
     gan_real = property(lambda self: None if self.real_logits is None else self.real_logits.sigmoid())
 
@@ -468,7 +469,7 @@ def frozen_stats(model:nn.Module):
         for m in norms: m.track_running_stats = True
         for b,o in others: b.copy_(o)
 
-# %% ../nbs/00_model.ipynb #a9030b02
+# %% ../nbs/00_model.ipynb #e7320462
 @patch
 def forward(self:AAE,
     x:torch.Tensor, # Images `[B, C, H, W]` in [0, 1], corrupted ones where `clean` is given
@@ -484,11 +485,11 @@ def forward(self:AAE,
     both = self._disc_logits(torch.cat([z, self.bottleneck[-1].sample_like(z)]), frozen=self.training and self.gen_train)
     self.fake_logits, self.real_logits = both.chunk(2)
     self.input_image, self.z = (x if clean is None else clean).as_subclass(torch.Tensor), z
-    return logits
+    return logits if self.step_loss is None or not self.training else (logits.detach(), self.step_loss(logits))
 
-# %% ../nbs/00_model.ipynb #a694d876
+# %% ../nbs/00_model.ipynb #d0624107
 @patch
-def __getstate__(self:AAE): return {**self.__dict__, **dict.fromkeys(self._transient), 'loss_parts': {}}
+def __getstate__(self:AAE): return {**self.__dict__, **dict.fromkeys(self._transient), 'loss_parts': {}, 'step_loss': None}
 
 # %% ../nbs/00_model.ipynb #9fe703e0
 _bce = F.binary_cross_entropy_with_logits
@@ -541,7 +542,7 @@ def ae_loss_func(self:AAE,
     self.disc_loss_func() # for `loss_parts` alone: in this phase its step is a call of its own
     return self.rec_weight*self.rec_loss_func() + self.adv_weight*self.gen_loss_func()
 
-# %% ../nbs/00_model.ipynb #7bcd0a9b
+# %% ../nbs/00_model.ipynb #6f48ca6f
 @patch
 def random_walk(self:AAE,
     z:torch.Tensor, # Latent vectors `[B, dims]`
@@ -561,11 +562,10 @@ def random_walk(self:AAE,
     return z + kappa * (change / axis.pow(2).sum(1).clamp_min(1e-12))[:,None] * axis
 
 def _disagreement(task, again, said):
-    "How far the logits `again` are from what the first of the logits `said`"
-    said, spread = said[:len(again)], said.var(0, unbiased=False).mean().clamp_min(1e-6) # the latter of the whole batch
+    "How far the logits `again` are from what the logits `said`"
     if task == 'category': return F.kl_div(again.log_softmax(1), said.log_softmax(1), reduction='batchmean', log_target=True)
     if task == 'labels': return (F.binary_cross_entropy_with_logits(again, said.sigmoid()) - F.binary_cross_entropy_with_logits(said, said.sigmoid()))
-    return F.mse_loss(again, said) / spread
+    return F.mse_loss(again, said) / said.var(0, unbiased=False).mean().clamp_min(1e-6)
 
 @contextmanager
 def evaluating(*modules):
@@ -582,18 +582,16 @@ def to_8_bit(
     "Round to what a picture file can hold; the gradient passes straight through"
     return x + ((x.detach()*255).round()/255 - x.detach())
 
-# %% ../nbs/00_model.ipynb #1dbe734f
+# %% ../nbs/00_model.ipynb #fdebb7e3
 @patch
 def cons_loss_func(self:AAE,
-    kappa:float=2., # Strongest walk
-    share:float=0.25 # Of the batch that is walked in training, where each walk costs as much as a step of its image; all of it in evaluation
+    kappa:float=2. # Strongest walk
 ) -> torch.Tensor: # Scalar, 0 where every walked picture is read as the vector that it was painted from
     "Consistency: the picture of a walked vector should be read as that vector is"
     with evaluating(self.encoder, self.bottleneck, self.projection, self.decoder):
         with torch.no_grad():
             z = self.random_walk(self.z.detach(), kappa*torch.rand(len(self.z), 1, device=self.z.device))
             said = self.classify(z)
-        z = z[:math.ceil(share*len(z))] if self.training else z
         again = self.encode(to_8_bit(self.decode(z)))
         with torch.autocast(z.device.type, enabled=False): # the walk explains the head, so it doesn't train it
             logits = F.linear(again, self.head.weight.detach(), self.head.bias.detach())
