@@ -1,7 +1,7 @@
 """Do two processes train what one does? `python bench/distributed.py [SEEDS]` (three seeds by default; about six minutes on two cores; needs `pip install accelerate`)
 
 Two processes on CPU, over gloo, started by `torchrun`. Gradients: the first step of each phase, with local batch norm, against one
-process that accumulates the same two shards with the same random draws. Metrics: the same training by one and by two processes, of the same
+process that accumulates the same two shards with the same random draws, each from the same running statistics. Metrics: the same training by one and by two processes, of the same
 batch in all, over seeds. Latents: each row once and in order. Resume: both processes are killed with SIGKILL in the second phase."""
 import json, os, signal, statistics, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
@@ -11,10 +11,13 @@ import torch
 warnings.filterwarnings('ignore')
 from xaaenet.all import *
 from xaaenet.demo import *
+import copy # fastcore has a function of this name
 
-rank, world = rank_distrib(), num_distrib()
+rank, world = rank_distrib(), max(1, num_distrib())
 train, valid, test = split_items(demo_items()[0])
 torch.set_num_threads(1)
+
+sides = {'adversarial, discriminator': ('adversarial', False), 'adversarial, generator': ('adversarial', True), 'autoencoder': ('autoencoder', True), 'classifier': ('classifier', True)}
 
 def learner(n=None, bs=64, seed=0, path=None, **kwargs):
     set_seed(seed, reproducible=True)
@@ -28,6 +31,7 @@ def loss_of(learn, phase): return getattr(learn.model, phases[phase].loss)
 class FirstStep(Callback):
     "Draw as one shard does, and keep the batch and the gradients that the optimizer sees"
     order, run_valid = 90, False # before `Denoise`
+    def __init__(self, gen): self.gen = gen
     def before_fit(self):
         self.steps, opt, plain = [], self.learn.opt, self.learn.opt.step
         self.state = {k: v.clone() for k,v in self.aae.state_dict().items()}
@@ -38,13 +42,14 @@ class FirstStep(Callback):
     def before_batch(self):
         if self.train_iter: raise CancelFitException
         torch.manual_seed(100 + rank)
+        self.aae.gen_train = self.gen
         self.batch = [o.clone() for o in (*self.xb, *self.yb)]
     @property
     def aae(self): return self.learn.phase_loss.model
 
-def shard_gradients(model, phase, batches):
+def shard_gradients(model, phase, gen, batches):
     "The gradients of one process that accumulates the shards: of the step, and of the discriminator's after it"
-    p, model.gen_train = phases[phase], phase != 'adversarial'
+    p, model.gen_train, start = phases[phase], gen, copy.deepcopy(model.state_dict())
     model.decoding = p.decoding
     model.train()
     step, after = {}, {}
@@ -53,7 +58,7 @@ def shard_gradients(model, phase, batches):
             if o.grad is not None: into[n] = into.get(n, 0) + o.grad/len(batches)
             o.grad = None
     for r,(x,y) in enumerate(batches):
-        torch.manual_seed(100 + r)
+        torch.manual_seed(100 + r); model.load_state_dict(start)
         out = model(*((corrupt(x, 0.1, 0.25), x) if phase == 'autoencoder' else (x,)))
         loss_of_phase = getattr(model, p.loss)(out, y)
         z = model.z.detach()
@@ -62,10 +67,10 @@ def shard_gradients(model, phase, batches):
     return [step] + ([after] if phase != 'adversarial' else [])
 
 def gradients(folder):
-    for phase in phases:
-        learn, first = learner(256, bs=32), FirstStep()
+    for name,(phase,gen) in sides.items():
+        learn, first = learner(256, bs=32), FirstStep(gen)
         with learn.distrib_ctx(sync_bn=False): getattr(learn, f'fit_{phase}')(1, save=False, cbs=first)
-        torch.save(dict(steps=first.steps, batch=first.batch, state=first.state), folder/f'{phase}{rank}.pt')
+        torch.save(dict(steps=first.steps, batch=first.batch, state=first.state), folder/f'{name}{rank}.pt')
 
 def latent_rows(folder):
     learn = learner(256)
@@ -81,7 +86,7 @@ def latent_rows(folder):
     (folder/f'latents{rank}').write_text('every row once and in order')
 
 def train_all(folder, seed):
-    learn, t = learner(bs=64//max(1, world), seed=seed, path=folder/f'{world}-{seed}'), time.time()
+    learn, t = learner(bs=64//world, seed=seed, path=folder/f'{world}-{seed}'), time.time()
     with learn.distrib_ctx(): records = learn.fit_phases(1, 2, 4, lr=3e-3, resume=True)
     seconds = time.time() - t
     acc = (learn.get_preds(dl=learn.dls.test_dl(test, with_labels=True))[0].argmax(1) == learn.latents(dl=learn.dls.test_dl(test, with_labels=True)).targets).float().mean().item()
@@ -103,16 +108,16 @@ def main(seeds):
     with tempfile.TemporaryDirectory() as d:
         d = Path(d)
         launch('gradients', d)
-        for phase in phases:
-            a, b = (torch.load(d/f'{phase}{r}.pt', weights_only=False) for r in (0, 1))
+        for name,(phase,gen) in sides.items():
+            a, b = (torch.load(d/f'{name}{r}.pt', weights_only=False) for r in (0, 1))
             learn = learner(256, bs=32); learn.model.load_state_dict(a['state'])
-            want = shard_gradients(learn.model, phase, [a['batch'], b['batch']])
+            want = shard_gradients(learn.model, phase, gen, [a['batch'], b['batch']])
             assert not torch.equal(a['batch'][0], b['batch'][0])
             for what,got,w in zip(("the step", "the discriminator's step after it"), a['steps'], want):
                 assert set(got) == set(w), (phase, set(got) ^ set(w))
                 scale = max(v.abs().max() for v in w.values()).item()
-                table.row(f'{phase}: {what}, largest difference over the largest gradient', max((got[k]-w[k]).abs().max().item() for k in w)/scale, most=1e-5, note=f'{len(w)} tensors, largest gradient {scale:.2g}')
-            table.row(f'{phase}: the same in both processes', max((a['steps'][0][k]-b['steps'][0][k]).abs().max().item() for k in a['steps'][0]), most=0)
+                table.row(f'{name}: {what}, difference over largest', max((got[k]-w[k]).abs().max().item() for k in w)/scale, most=1e-5, note=f'{len(w)} tensors, largest gradient {scale:.2g}')
+            table.row(f'{name}: the same in both processes', max((a['steps'][0][k]-b['steps'][0][k]).abs().max().item() for k in a['steps'][0]), most=0)
         launch('latents', d)
         table.row('latents of 1, 2, 63, 64, 65, 128, 129 rows: once and in order', sum((d/f'latents{r}').exists() for r in (0, 1)), least=2, note='processes that checked')
         res = {}

@@ -7,8 +7,8 @@ Docs: https://xaaenet.github.io/xaaenet/learner.html.md"""
 # %% auto #0
 __all__ = ['phases', 'plain_dl', 'plain_dls', 'check_images', 'check_dls', 'Phase', 'PhaseLoss', 'sliced_wasserstein',
            'gaussian_swd', 'LossPart', 'LatentDistance', 'AdversarialGame', 'random_squares', 'corrupt', 'Denoise',
-           'KeepBest', 'DeviceMixedPrecision', 'GatherLatents', 'AAELearner', 'aae_splitter', 'aae_learner',
-           'DistributedPhases']
+           'KeepBest', 'DeviceMixedPrecision', 'GatherLatents', 'AAELearner', 'DistributedPhases', 'aae_splitter',
+           'aae_learner']
 
 # %% ../nbs/01_learner.ipynb #5861f4e2
 import json, math, os, threading, warnings
@@ -437,6 +437,135 @@ def get_preds(self:AAELearner, *args, **kwargs):
     "fastai's `get_preds`, without the decoder; `with_loss` gives the prediction loss of each item"
     with self._mode(predicting=True, decoding=False), self.removed_cbs(self._grab_cbs(DistributedPhases)): return Learner.get_preds(self, *args, **kwargs)
 
+# %% ../nbs/01_learner.ipynb #e7055ac7
+def _first_does(f):
+    "What `f` returns or raises in the first of several processes, in all"
+    if num_distrib() < 2 or not torch.distributed.is_initialized(): return f()
+    res = [None]
+    if not rank_distrib():
+        try: res = [(f(), None)]
+        except Exception as e: res = [(None, e)]
+    torch.distributed.broadcast_object_list(res)
+    if res[0][1] is not None: raise res[0][1]
+    return res[0][0]
+
+_plain_norms = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
+
+@contextmanager
+def _synced_norms(model):
+    "Batch norms over all processes for a while; z's own stays with each"
+    norms = [(m, type(m)) for m in model.modules() if type(m) in _plain_norms]
+    for m,_ in norms: m.__class__,m.process_group = nn.SyncBatchNorm,None
+    try: yield model
+    finally:
+        for m,cls in norms:
+            m.__class__ = cls
+            del m.process_group
+
+class DistributedPhases(Callback):
+    "Train in several processes: DDP around the model, and a share of each loader"
+    order,name = 11,'distributed' # as fastai's `DistributedTrainer`
+    def __init__(self,
+        sync_bn:bool=True, # Normalise over the batches of all processes? On CUDA only
+        **kwargs # Passed to `accelerate.Accelerator`
+    ):
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+        self.sync_bn,self.wrapped,self.bars = sync_bn,None,L()
+        self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)] + kwargs.pop('kwargs_handlers', []), **kwargs)
+
+    @property
+    def device(self): return self.accelerator.device
+
+    def before_fit(self):
+        model,self.wrapped = self.learn.model,ExitStack()
+        if self.sync_bn and self.device.type == 'cuda': self.wrapped.enter_context(_synced_norms(model))
+        self.wrapped.enter_context(_with(model, step_loss=lambda logits: self.learn.loss_func(logits, *self.learn.yb)))
+        self.wrapped.enter_context(_with(self.learn, model=self.accelerator.prepare(model)))
+        self.wrapped.enter_context(_with(self.learn.dls, loaders=[self.share(dl) for dl in self.learn.dls.loaders]))
+        if rank_distrib(): self.wrapped.enter_context(_with(self.learn, logger=noop))
+
+    def after_pred(self):
+        if self.training: self.learn.pred,self.learn.phase_loss.given = self.learn.pred
+    def after_loss(self): self.learn.phase_loss.given = None
+    def before_train(self): self.learn.dl = self.share(self.learn.dl)
+    def before_validate(self): self.learn.dl = self.share(self.learn.dl)
+    def after_fit(self): self.unwrap()
+
+    def unwrap(self):
+        "Leave the learner as it was, also after an error"
+        self.learn.phase_loss.given = None
+        if self.wrapped is not None: self.wrapped.close()
+        self.wrapped = None
+
+# %% ../nbs/01_learner.ipynb #7c299f5f
+@patch
+def share(self:DistributedPhases,
+    dl # A loader
+): # One that gives this process its share
+    "fastai's `DistributedDL`, on whatever device"
+    from fastai.distributed import DistributedDL
+    if isinstance(dl, DistributedDL): return dl
+    res = DistributedDL(dl, device=self.device)
+    res._broadcast = self.broadcast
+    return res
+
+@patch
+def broadcast(self:DistributedPhases, t, rank):
+    "The numbers `t` of the process `rank`"
+    t = torch.tensor(t, device=self.device)
+    torch.distributed.broadcast(t, rank)
+    return t.cpu().tolist()
+
+@patch
+def average_grads(self:DistributedPhases,
+    part:nn.Module # Whose gradients DDP doesn't see
+):
+    "Average over the processes"
+    for p in part.parameters():
+        if p.grad is None: continue
+        torch.distributed.all_reduce(p.grad)
+        p.grad /= num_distrib()
+
+@patch
+def all_rows(self:DistributedPhases,
+    t:torch.Tensor, # This process's rows, the same number as in every other one
+    n:int # Rows of all
+) -> torch.Tensor: # `[n, ...]`, on the CPU
+    "The rows of all processes, in their order"
+    parts = [torch.empty_like(t, device=self.device) for _ in range(num_distrib())]
+    torch.distributed.all_gather(parts, t.to(self.device).contiguous())
+    return torch.cat(parts)[:n].cpu()
+
+# %% ../nbs/01_learner.ipynb #def50a44
+@patch
+def to_distributed(self:AAELearner, sync_bn=True, **kwargs):
+    "Add `DistributedPhases`, where there are several processes"
+    if num_distrib() < 2: return self
+    self.add_cb(DistributedPhases(sync_bn, **kwargs))
+    if all(hasattr(dl, 'to') for dl in self.dls.loaders): self.dls.to(self.distributed.device)
+    if rank_distrib(): self.distributed.bars = self._grab_cbs(ProgressCallback); self.remove_cbs(self.distributed.bars)
+    return self
+
+@patch
+def detach_distributed(self:AAELearner):
+    "Remove `DistributedPhases`"
+    if not hasattr(self, 'distributed'): return self
+    bars = self.distributed.bars
+    self.remove_cb(DistributedPhases)
+    return self.add_cbs(bars)
+
+@patch
+@contextmanager
+def distrib_ctx(self:AAELearner,
+    sync_bn:bool=True, # Normalise over the batches of all processes? On CUDA only
+    in_notebook:bool=False, # Started from a notebook by `notebook_launcher`?
+    **kwargs # Passed to `accelerate.Accelerator`
+):
+    "Train in all the processes of `accelerate launch` (or `torchrun`) together; does nothing where there is one"
+    try: import fastai.distributed
+    except (ImportError, NameError) as e: raise ImportError("Several processes need accelerate: `pip install accelerate` first.") from e # fastai's module needs it too
+    with Learner.distrib_ctx(self, sync_bn, in_notebook, **kwargs): yield self
+
 # %% ../nbs/01_learner.ipynb #3c2e4727
 def aae_splitter(
     model:AAE # To be split
@@ -701,132 +830,3 @@ def show_results(self:AAELearner,
             ax.imshow(im if im.shape[-1] == 3 else im.mean(-1), cmap='gray', vmin=0, vmax=1); ax.set(xticks=[], yticks=[])
     axs[0,0].set_ylabel('image'); axs[1,0].set_ylabel('z only' if model.skip_dropout == 1 else 'picture')
     return axs
-
-# %% ../nbs/01_learner.ipynb #e7055ac7
-def _first_does(f):
-    "What `f` returns or raises in the first of several processes, in all"
-    if num_distrib() < 2 or not torch.distributed.is_initialized(): return f()
-    res = [None]
-    if not rank_distrib():
-        try: res = [(f(), None)]
-        except Exception as e: res = [(None, e)]
-    torch.distributed.broadcast_object_list(res)
-    if res[0][1] is not None: raise res[0][1]
-    return res[0][0]
-
-_plain_norms = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
-
-@contextmanager
-def _synced_norms(model):
-    "Batch norms over all processes for a while; z's own stays with each"
-    norms = [(m, type(m)) for m in model.modules() if type(m) in _plain_norms]
-    for m,_ in norms: m.__class__,m.process_group = nn.SyncBatchNorm,None
-    try: yield model
-    finally:
-        for m,cls in norms:
-            m.__class__ = cls
-            del m.process_group
-
-class DistributedPhases(Callback):
-    "Train in several processes: DDP around the model, and a share of each loader"
-    order,name = 11,'distributed' # as fastai's `DistributedTrainer`
-    def __init__(self,
-        sync_bn:bool=True, # Normalise over the batches of all processes? On CUDA only
-        **kwargs # Passed to `accelerate.Accelerator`
-    ):
-        from accelerate import Accelerator, DistributedDataParallelKwargs
-        self.sync_bn,self.wrapped,self.bars = sync_bn,None,L()
-        self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)] + kwargs.pop('kwargs_handlers', []), **kwargs)
-
-    @property
-    def device(self): return self.accelerator.device
-
-    def before_fit(self):
-        model,self.wrapped = self.learn.model,ExitStack()
-        if self.sync_bn and self.device.type == 'cuda': self.wrapped.enter_context(_synced_norms(model))
-        self.wrapped.enter_context(_with(model, step_loss=lambda logits: self.learn.loss_func(logits, *self.learn.yb)))
-        self.wrapped.enter_context(_with(self.learn, model=self.accelerator.prepare(model)))
-        self.wrapped.enter_context(_with(self.learn.dls, loaders=[self.share(dl) for dl in self.learn.dls.loaders]))
-        if rank_distrib(): self.wrapped.enter_context(_with(self.learn, logger=noop))
-
-    def after_pred(self):
-        if self.training: self.learn.pred,self.learn.phase_loss.given = self.learn.pred
-    def after_loss(self): self.learn.phase_loss.given = None
-    def before_train(self): self.learn.dl = self.share(self.learn.dl)
-    def before_validate(self): self.learn.dl = self.share(self.learn.dl)
-    def after_fit(self): self.unwrap()
-
-    def unwrap(self):
-        "Leave the learner as it was, also after an error"
-        self.learn.phase_loss.given = None
-        if self.wrapped is not None: self.wrapped.close()
-        self.wrapped = None
-
-# %% ../nbs/01_learner.ipynb #7c299f5f
-@patch
-def share(self:DistributedPhases,
-    dl # A loader
-): # One that gives this process its share
-    "fastai's `DistributedDL`, on whatever device"
-    from fastai.distributed import DistributedDL
-    if isinstance(dl, DistributedDL): return dl
-    res = DistributedDL(dl, device=self.device)
-    res._broadcast = self.broadcast
-    return res
-
-@patch
-def broadcast(self:DistributedPhases, t, rank):
-    "The numbers `t` of the process `rank`"
-    t = torch.tensor(t, device=self.device)
-    torch.distributed.broadcast(t, rank)
-    return t.cpu().tolist()
-
-@patch
-def average_grads(self:DistributedPhases,
-    part:nn.Module # Whose gradients DDP doesn't see
-):
-    "Average over the processes"
-    for p in part.parameters():
-        if p.grad is None: continue
-        torch.distributed.all_reduce(p.grad)
-        p.grad /= num_distrib()
-
-@patch
-def all_rows(self:DistributedPhases,
-    t:torch.Tensor, # This process's rows, the same number as in every other one
-    n:int # Rows of all
-) -> torch.Tensor: # `[n, ...]`, on the CPU
-    "The rows of all processes, in their order"
-    parts = [torch.empty_like(t, device=self.device) for _ in range(num_distrib())]
-    torch.distributed.all_gather(parts, t.to(self.device).contiguous())
-    return torch.cat(parts)[:n].cpu()
-
-# %% ../nbs/01_learner.ipynb #def50a44
-@patch
-def to_distributed(self:AAELearner, sync_bn=True, **kwargs):
-    "Add `DistributedPhases`, where there are several processes"
-    if num_distrib() < 2: return self
-    self.add_cb(DistributedPhases(sync_bn, **kwargs))
-    if all(hasattr(dl, 'to') for dl in self.dls.loaders): self.dls.to(self.distributed.device)
-    if rank_distrib(): self.distributed.bars = self._grab_cbs(ProgressCallback); self.remove_cbs(self.distributed.bars)
-    return self
-
-@patch
-def detach_distributed(self:AAELearner):
-    "Remove `DistributedPhases`"
-    if not hasattr(self, 'distributed'): return self
-    bars = self.distributed.bars
-    self.remove_cb(DistributedPhases)
-    return self.add_cbs(bars)
-
-@patch
-@contextmanager
-def distrib_ctx(self:AAELearner,
-    sync_bn:bool=True, # Normalise over the batches of all processes? On CUDA only
-    in_notebook:bool=False, # Started from a notebook by `notebook_launcher`?
-    **kwargs # Passed to `accelerate.Accelerator`
-):
-    "Train in all the processes of `accelerate launch` (or `torchrun`) together; does nothing where there is one"
-    try: import fastai.distributed
-    except (ImportError, NameError) as e: raise ImportError("Several processes need accelerate: `pip install accelerate` first.") from e # fastai's module needs it too
-    with Learner.distrib_ctx(self, sync_bn, in_notebook, **kwargs): yield self

@@ -610,6 +610,17 @@ def classif_loss_func(self:AAE,
     loss = self.ae_loss_func(output) + self.pred_weight*pred
     return loss + self.cons_weight*self.cons_loss_func() if self.cons_weight else loss
 
+# %% ../nbs/00_model.ipynb #2b7c7cc0
+@patch
+def compile(self:AAE, # In place, as `nn.Module.compile`
+    **kwargs # Passed to `torch.compile`; by default the whole of a part has to be one graph
+):
+    "Compile the encoder and the decoder"
+    import torch._dynamo
+    torch._dynamo.config.skip_nnmodule_hook_guards = False # else the graph of a model without hooks may be taken for one with hooks, whose skips would be lost
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit) # a graph for each mode of training and evaluation, of each model
+    for m in (self.encoder, self.decoder): m.compile(**{'fullgraph': True, **kwargs})
+
 # %% ../nbs/00_model.ipynb #d1f7180a
 @patch
 def parts(self:AAE,

@@ -1,0 +1,267 @@
+"""What do training and inference cost? `python bench/speed.py [PART ...]` (parts: steps, epochs, latents, predict; all by default, about 25 minutes on two cores)
+
+Against tmw-xai where it is installed (`pip install --no-deps tmw-xai pytorch-msssim`), against fastai's `unet_learner` step as the floor for a network
+of this shape, and against the convolutions alone: each one's forward and backward at its real shape. Ratios are of runs interleaved in one process,
+median and spread. ResNet34, no pretrained weights, random images; on CUDA also bfloat16, channels_last and torch.compile at 256 px, batch 64. Eleven cues
+are in bench/cues.py. Peak memory is what the process grows by from before a step to its highest, on CUDA what torch allocated."""
+import copy, io, math, statistics, sys, tempfile, time, warnings
+from contextlib import contextmanager, nullcontext, redirect_stdout
+
+warnings.filterwarnings('ignore')
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import resnet34
+from xaaenet.all import *
+from _table import Table
+try: from tell_me_why import model_aae as tmw, training as tmw_training
+except ImportError: tmw = None
+
+cuda = torch.cuda.is_available()
+device = torch.device('cuda' if cuda else 'cpu')
+if tmw: tmw.resnet34 = lambda weights=None: resnet34() # no download
+bs, size = (64, 256) if cuda else (8, 176)
+
+def sync():
+    if cuda: torch.cuda.synchronize()
+
+def seconds(f):
+    sync(); start = time.perf_counter(); f(); sync()
+    return time.perf_counter() - start
+
+def interleaved(fs, n=5):
+    "Seconds of each of `fs`, `n` times in turn after one round of warming up"
+    for f in fs.values(): f()
+    rounds = [{k: seconds(f) for k,f in fs.items()} for _ in range(n)]
+    return {k: [r[k] for r in rounds] for k in fs}
+
+def ratio(a, b):
+    "Median of the rounds' ratios b/a, and their spread"
+    r = [y/x for x,y in zip(a, b)]
+    return statistics.median(r), f'{min(r):.2f} to {max(r):.2f} in {len(r)} rounds, {statistics.median(a):.3g} s against {statistics.median(b):.3g} s'
+
+def grown(f):
+    "MiB that `f` needs at its peak beyond what was there before"
+    if cuda:
+        torch.cuda.synchronize(); torch.cuda.empty_cache(); torch.cuda.reset_peak_memory_stats(); before = torch.cuda.memory_allocated()
+        f(); torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before)/2**20
+    status = lambda k: next(int(l.split()[1])/1024 for l in open('/proc/self/status') if l.startswith(k))
+    import ctypes, gc; gc.collect(); ctypes.CDLL('libc.so.6').malloc_trim(0)
+    open('/proc/self/clear_refs', 'w').write('5'); before = status('VmRSS')
+    f()
+    return status('VmHWM') - before
+
+def data(px, n, bs, seed=0):
+    "Loaders of `n` random images that are in memory, two classes"
+    g = torch.Generator().manual_seed(seed)
+    items = [(torch.rand(3, px, px, generator=g), i % 2) for i in range(n)]
+    block = DataBlock((TransformBlock(type_tfms=lambda o: TensorImage(o[0])), CategoryBlock(vocab=[0, 1])), get_x=noop, get_y=ItemGetter(1), splitter=IndexSplitter(range(n - n//4, n)))
+    return block.dataloaders(items, bs=bs, num_workers=0, device=device)
+
+# steps
+
+def ours(px, **kwargs):
+    torch.manual_seed(0)
+    return AAE(px, pretrained=False, **kwargs).to(device).train()
+
+def step_of(model, loss, x, y, opt, amp=False):
+    "Forward, loss, backward, optimizer"
+    def step():
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp): out = model(x); l = loss(out, y)
+        l.backward()
+        opt.step(); opt.zero_grad()
+        for p in model.parameters(): p.grad = None
+    return step
+
+def our_steps(px, x, y, amp=False, compiled=False):
+    "A step of each phase as the learner takes it, the discriminator's own included; `frozen` is the default of a pretrained encoder"
+    model = ours(px)
+    opt, rate = Adam([list(model.parameters())], lr=1e-4), {}
+    def adversarial(gen, frozen=False):
+        def step():
+            model.gen_train, model.decoding = gen, False
+            for p in model.encoder.parameters(): p.requires_grad_(not frozen)
+            step_of(model, model.aae_loss_func, x, y, opt, amp)()
+            for p in model.encoder.parameters(): p.requires_grad_(True)
+        return step
+    def reconstructing(loss, cons=0., noise=False):
+        def step():
+            model.gen_train, model.decoding, model.cons_weight = True, True, cons
+            if noise: model_in = (corrupt(x), x)
+            else: model_in = (x,)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp): out = model(*model_in); l = getattr(model, loss)(out, y)
+            z = model.z.detach()
+            l.backward(); opt.step()
+            for p in model.parameters(): p.grad = None
+            model.disc_loss_func(z).backward(); opt.step()
+            for p in model.parameters(): p.grad = None
+        return step
+    both = lambda *fs: lambda: [f() for f in fs]
+    return dict(adversarial=both(adversarial(True), adversarial(False)), frozen=both(adversarial(True, True), adversarial(False)),
+                autoencoder=reconstructing('ae_loss_func', noise=True), classifier=reconstructing('classif_loss_func'), consistent=reconstructing('classif_loss_func', 0.3)), model
+
+def tmw_steps(px, x, y, amp=False):
+    torch.manual_seed(0)
+    with redirect_stdout(io.StringIO()): model = tmw.AAE(px).to(device).train()
+    opt = Adam([list(model.parameters())], lr=1e-4)
+    x = TensorImage(x) # as fastai's loaders give it
+    def adversarial(gen):
+        switch = tmw_training.UnfreezeFcCritAdaptative()
+        switch.learn = type('L', (), dict(model=model))()
+        def step():
+            switch._set_gen_train(gen)
+            step_of(model, model.aae_loss_func, x, y, opt, amp)()
+        return step
+    def whole(loss, noise=False):
+        tfms = [tmw_training.AddGaussianNoise(), tmw_training.RandomMasking(0.2, 16)] if noise else []
+        def step():
+            for p in model.parameters(): p.requires_grad_(True)
+            model.gen_train, bad = True, x.clone()
+            for t in tfms: bad = t(bad)
+            step_of(model, loss, bad, y, opt, amp)()
+        return step
+    ae = lambda out, y: model.denoising_ae_loss_func(x, 0.4, 0.6, out, y)
+    classif = lambda out, y: model.classif_loss_func(out, y, 0.4, 0.599, 0.001)
+    return dict(adversarial=lambda: [adversarial(g)() for g in (True, False)], autoencoder=whole(ae, True), classifier=whole(classif))
+
+def floor_step(px, x, amp=False):
+    "fastai's own U-Net of the same encoder, L1 loss"
+    torch.manual_seed(0)
+    from fastai.vision.models.unet import DynamicUnet as Unet
+    model = Unet(create_body(resnet34(), pretrained=False), 3, (px, px)).to(device).train()
+    return step_of(model, lambda out, y: F.l1_loss(out, x), TensorImage(x), None, Adam([list(model.parameters())], lr=1e-4), amp)
+
+class Convolutions(torch.utils._python_dispatch.TorchDispatchMode):
+    "Note every convolution, forward and backward, with its shapes, formats and which gradients it gives"
+    def __init__(self): super().__init__(); self.calls = []
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default):
+            self.calls.append((func, [like(o) for o in args]))
+        return func(*args, **(kwargs or {}))
+
+def like(o): return ('tensor', o.shape, o.dtype, o.is_contiguous(memory_format=torch.channels_last)) if isinstance(o, torch.Tensor) else o
+
+def convolutions(step):
+    "A function that runs the convolutions of `step` alone"
+    with Convolutions() as m: step()
+    made = {}
+    def tensor(o):
+        if not (isinstance(o, tuple) and o and o[0] == 'tensor'): return o
+        if o not in made:
+            t = torch.rand(o[1], device=device).to(o[2])
+            made[o] = t.contiguous(memory_format=torch.channels_last) if o[3] and t.dim() == 4 else t
+        return made[o]
+    calls = [(f, [tensor(a) for a in args]) for f,args in m.calls]
+    def run():
+        for f,args in calls: f(*args)
+    return run, len(calls)
+
+def steps(table):
+    names = dict(adversarial=('adversarial, mean of both sides', 3.5), autoencoder=('autoencoder', 1.15), classifier=('classifier', 1.15))
+    for px,b in ((64, bs), (size, bs)) + (() if cuda else ((256, 4),)):
+        torch.manual_seed(0)
+        x, y = torch.rand(b, 3, px, px, device=device), torch.randint(2, (b,), device=device)
+        table.say(f'--- a step of {b} images of {px} px')
+        mine, model = our_steps(px, x, y)
+        fs = {f'our {k}': f for k,f in mine.items()} | {'floor': floor_step(px, x)}
+        peers = tmw_steps(px, x, y) if tmw and px > 160 else {}
+        fs |= {f'tmw {k}': f for k,f in peers.items()}
+        t = interleaved(fs, 5)
+        for k,v in t.items(): table.row(f'{k}, s', statistics.median(v)/(2 if k.split()[-1] in ('adversarial', 'frozen') else 1))
+        bound = px == size
+        for k,(label,least) in names.items() if peers else ():
+            r, note = ratio(t[f'our {k}'], t[f'tmw {k}']); table.row(f'tmw-xai over ours: {label}', r, least=least if bound else None, note=note)
+        if peers:
+            r, note = ratio(t['our frozen'], t['tmw adversarial']); table.row('tmw-xai over ours: adversarial, encoder at rate 0 (the default if pretrained)', r, note=note)
+            r, note = ratio(t['our consistent'], t['tmw classifier']); table.row('tmw-xai over ours: classifier with its consistency term (the default)', r, note=note)
+            three = [[sum(v) for v in zip(*(t[f'{w} {k}'] for k in names))] for w in ('our', 'tmw')]
+            r, note = ratio(*three); table.row('tmw-xai over ours: the three phases, a step each (two adversarial)', r, note=note)
+        r, note = ratio(t['our autoencoder'], t['floor']); table.row("fastai's U-Net step over our autoencoder step", r, note=note)
+        for k in ('adversarial', 'autoencoder', 'classifier', 'consistent'):
+            conv, n = convolutions(mine[k])
+            v = interleaved(dict(conv=conv, step=mine[k]), 5)
+            r, note = ratio(v['conv'], v['step']); table.row(f'{k}: step over its {n} convolutions alone', r, most=1.25 if bound else None, note=note)
+            del conv
+        with FlopCounterMode(display=False) as fc: mine['autoencoder']()
+        table.row('autoencoder step, GFLOP', fc.get_total_flops()/1e9)
+        table.row('  GFLOP/s', fc.get_total_flops()/1e9/statistics.median(t['our autoencoder']))
+        if bound:
+            for k,f in fs.items(): table.row(f'peak memory, {k}, MiB', grown(f))
+    if cuda: precision(table)
+
+def precision(table):
+    "bfloat16, channels_last and compiled, 256 px, batch 64"
+    x, y = torch.rand(bs, 3, size, size, device=device), torch.randint(2, (bs,), device=device)
+    mine, model = our_steps(size, x, y, amp=True)
+    model.compile()
+    fs = dict(our=mine['autoencoder']) | (dict(tmw=tmw_steps(size, x, y)['autoencoder'], tmw16=tmw_steps(size, x, y, True)['autoencoder']) if tmw else {})
+    t = interleaved(fs, 10)
+    table.say(f'--- bfloat16, channels_last, torch.compile: autoencoder step of {bs} images of {size} px')
+    for k,v in t.items(): table.row(f'{k}, s', statistics.median(v))
+    if tmw: r, note = ratio(t['our'], t['tmw']); table.row('tmw-xai over ours', r, least=2.5, note=note)
+    conv, n = convolutions(our_steps(size, x, y, amp=True)[0]['autoencoder'])
+    v = interleaved(dict(conv=conv, step=mine['autoencoder']), 10)
+    r, note = ratio(v['conv'], v['step']); table.row(f'step over its {n} convolutions alone', r, most=1.25, note=note)
+    for k,f in fs.items(): table.row(f'peak memory, {k}, MiB', grown(f))
+
+# whole phases through the learner
+
+def epochs(table):
+    table.say(f'--- three phases, an epoch each, through the learner: 48 images of {size} px for training, 16 for validation, batches of {bs}')
+    def our_fit(cons):
+        dls = data(size, 64, bs)
+        learn = aae_learner(dls, pretrained=False, cons_weight=cons); learn.remove_cb(ProgressCallback); learn.logger = noop
+        return lambda: learn.fit_phases(1, 1, 1, save=False)
+    fs = {'our': our_fit(0.), 'our with the consistency term': our_fit(0.3)}
+    if tmw:
+        with redirect_stdout(io.StringIO()): model = tmw.AAE(size)
+        dls, d = data(size, 64, bs), tempfile.mkdtemp()
+        dls.path = Path(d)
+        def fit():
+            with redirect_stdout(io.StringIO()): tmw_training.train_xaaenet(model, dls, epochs_adv=1, epochs_ae=1, epochs_classif=1, grad_accum=bs, save_tsne=False, save_pls=False, extract_latent=False)
+        fs['tmw'] = fit
+    t = interleaved(fs, 3)
+    for k,v in t.items(): table.row(f'{k}, s', statistics.median(v))
+    if tmw:
+        r, note = ratio(t['our'], t['tmw']); table.row('tmw-xai over ours, the same terms of the loss', r, least=1.35, note=note)
+        r, note = ratio(t['our with the consistency term'], t['tmw']); table.row('tmw-xai over ours, the default with its consistency term', r, note=note)
+
+# inference
+
+def latents(table):
+    table.say(f'--- latents of 500 images of {size} px, batches of {bs}')
+    dls = data(size, 64, bs)
+    learn = aae_learner(dls, pretrained=False)
+    dl = dls.test_dl([(torch.rand(3, size, size), 0) for _ in range(500)], with_labels=True, bs=bs)
+    fs = dict(our=lambda: learn.latents(dl=dl))
+    if tmw:
+        with redirect_stdout(io.StringIO()): peer = Learner(dls, tmw.AAE(size).to(device), loss_func=CrossEntropyLossFlat())
+        peer.remove_cb(ProgressCallback)
+        def get():
+            peer.z_valid = torch.tensor([], device=device)
+            peer.get_preds(dl=dl, cbs=[tmw_training.GetLatentSpace()])
+        fs['tmw'] = get
+    peaks = {k: grown(f) for k,f in fs.items()}
+    t = interleaved(fs, 2)
+    for k,v in t.items(): table.row(f'{k}, s', statistics.median(v)); table.row(f'  peak memory, MiB', peaks[k])
+    if tmw: r, note = ratio(t['our'], t['tmw']); table.row('tmw-xai over ours', r, least=4, note=note)
+
+def predict(table):
+    table.say(f'--- predict of one image of {size} px, and loading an export')
+    dls = data(size, 64, bs)
+    learn, item = aae_learner(dls, pretrained=False), (torch.rand(3, size, size), 0)
+    learn.remove_cb(ProgressCallback)
+    fs = dict(our=lambda: learn.predict(item))
+    if tmw:
+        with redirect_stdout(io.StringIO()): peer = Learner(dls, tmw.AAE(size).to(device), loss_func=CrossEntropyLossFlat())
+        peer.remove_cb(ProgressCallback)
+        fs['tmw'] = lambda: peer.predict(item)
+    t = interleaved(fs, 15)
+    for k,v in t.items(): table.row(f'{k}, s', statistics.median(v)); table.row(f'  peak memory, MiB', grown(fs[k]))
+    if tmw: r, note = ratio(t['our'], t['tmw']); table.row('tmw-xai over ours', r, least=3, note=note)
+
+if __name__ == '__main__':
+    table, parts = Table('speed'), dict(steps=steps, epochs=epochs, latents=latents, predict=predict)
+    for name in sys.argv[1:] or parts: parts[name](table)
+    table.end()
