@@ -141,7 +141,7 @@ def find_skips(
     skips = [(m, ran[m][3]) for size, m in last.items() if min(feats.shape[-2:]) > 0 and size[0] > feats.shape[-2] and size[1] > feats.shape[-1]]
     return feats, sorted(skips, key=lambda o: o[1][-1])
 
-# %% ../nbs/00_model.ipynb #84401bd3
+# %% ../nbs/00_model.ipynb #a7b89330
 def _fit_size(x, size):
     "Bring `x` to `size`: an odd size was rounded up on the way down, so that cutting a row restores it"
     h, w = size
@@ -170,10 +170,10 @@ class UnetBlock(nn.Module):
         x = _fit_size(self.shuf(x), self.size)
         if self.skip is not None:
             skip = x.new_zeros(len(x), self.skip_c, *self.size) if skip is None else self.skip(skip)
-            x = torch.cat([x, skip.to(x.dtype)], 1)
-        return self.conv2(self.conv1(x.relu()))
+            x = torch.cat([x, skip.to(x.dtype)], 1).relu_()
+        return self.conv2(self.conv1(x)) # without a skip `x` comes from a ReLU already
 
-# %% ../nbs/00_model.ipynb #a061c46e
+# %% ../nbs/00_model.ipynb #35c9b98c
 def _n_doublings(small, large): return max(1, round(torch.tensor(max(l/s for s,l in zip(small, large))).log2().item()))
 
 class DynamicUnet(nn.Module):
@@ -202,6 +202,8 @@ class DynamicUnet(nn.Module):
         self.last_up = None if tuple(cur) == self.size else PixelShuffle_ICNR(ni, norm_type=None)
         self.to_image = ConvLayer(ni, n_out, ks=1, act_cls=None, norm_type=None)
         apply_init(nn.Sequential(self.middle, self.to_image), nn.init.kaiming_normal_)
+        for m in self.modules():
+            if isinstance(m, nn.ReLU): m.inplace = True # nothing else needs what they are given
 
     def forward(self, x, skips=None):
         x, skips = self.middle(x.relu()), iter(skips or [])
