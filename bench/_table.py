@@ -30,8 +30,11 @@ class Table:
         self.missed += not met
         self.say(f'{name:58} {value:9.4g}  {bound:>10}  {"" if not bound else "met" if met else "MISSED":6} {note}'.rstrip())
 
-    def end(self):
+    def keep(self):
+        "Write the table, and say how many bounds were missed"
         self.say(f'{self.missed} bounds missed; {time.time()-self.start:.0f} s')
         (here/'results').mkdir(exist_ok=True)
         (here/'results'/f'{self.name}.txt').write_text('\n'.join(self.lines) + '\n')
-        sys.exit(self.missed > 0)
+        return self.missed
+
+    def end(self): sys.exit(self.keep() > 0)
