@@ -778,7 +778,7 @@ def save_gif(self:Counterfactuals,
     frames[0].save(path, save_all=True, append_images=frames[1:] + frames[-2:0:-1], duration=ms, loop=0)
     return Path(path)
 
-# %% ../nbs/02_explain.ipynb #6d8ec9ca
+# %% ../nbs/02_explain.ipynb #75fc4af5
 def typical(
     lat:Latents, # Rows to choose from
     reference:Reference, # For the centre of each class
@@ -801,19 +801,23 @@ def ambiguous(self:AAELearner,
     "Rows nearest to a boundary"
     if axis is None and lat.task != 'category': raise ValueError("Near to which boundary? Pass `axis=learn.axis(...)`, with a threshold for a score.")
     if axis is None:
-        moves, behind = nearest_face(*self.head(), lat.z)
-        d, what = moves.norm(dim=1), [f'{a} or {b}' for a,b in zip(lat.texts(lat.preds), lat.texts(behind))]
+        near = [(moves.norm(dim=1), behind) for moves,behind in (nearest_face(*self.head(), z) for z in lat.z.split(8192))] # a move to each class is a large array
+        d, behind = (torch.cat(o) for o in zip(*near))
+        what = [f'{a} or {b}' for a,b in zip(lat.texts(lat.preds), lat.texts(behind))]
     else: d, what = axis.distance(lat.z).abs(), [str(axis)]*len(lat)
     return pd.DataFrame([dict(row=i, item=lat.items[i], what=what[i], distance=d[i].item()) for i in d.argsort()[:n].tolist()])
 
-# %% ../nbs/02_explain.ipynb #3ad9d17c
+# %% ../nbs/02_explain.ipynb #47fd8c6f
 def across(
     lat:Latents, # Rows to choose from, categories
     reference:Reference, # For the whitening
-    n:int=5 # Pairs
+    n:int=5, # Pairs
+    max_n:int=20_000 # Most rows to search, a random sample of more: every row is compared with every other
 ) -> pd.DataFrame: # Row, item and class of both, whitened distance
     "The closest pairs of rows that the model puts into different classes"
     if lat.task != 'category': raise ValueError("Pairs across a boundary are of categories: for labels and scores see `ambiguous` with an axis.")
+    some = np.arange(len(lat)) if len(lat) <= max_n else np.sort(np.random.RandomState(0).permutation(len(lat))[:max_n])
+    lat = lat[some]
     white, preds, pairs = (lat.z.double() @ reference._whiten()).numpy(), lat.preds.numpy(), {}
     for k in np.unique(preds):
         here, there = np.flatnonzero(preds == k), np.flatnonzero(preds != k)
@@ -821,7 +825,7 @@ def across(
         d, j = NearestNeighbors(n_neighbors=1).fit(white[there]).kneighbors(white[here])
         for i,dist,o in zip(here, d[:,0], there[j[:,0]]): pairs[tuple(sorted((int(i), int(o))))] = dist
     best = sorted(pairs.items(), key=lambda o: o[1])[:n]
-    return pd.DataFrame([dict(row=i, other=j, item=lat.items[i], other_item=lat.items[j], what=f'{lat.names[preds[i]]} and {lat.names[preds[j]]}', distance=d) for (i,j),d in best])
+    return pd.DataFrame([dict(row=int(some[i]), other=int(some[j]), item=lat.items[i], other_item=lat.items[j], what=f'{lat.names[preds[i]]} and {lat.names[preds[j]]}', distance=d) for (i,j),d in best])
 
 def mislabelled(
     lat:Latents, # Held-out rows, categories with targets
@@ -1023,7 +1027,7 @@ def plot_severity(self:Latents,
     ax.set(xlabel='score along the severity direction', ylabel='target', title=f'ordinal error {ordinal_error(s, y):.3f} (random order 0.5), Spearman {rho:.2f}')
     return ax
 
-# %% ../nbs/02_explain.ipynb #d76f0587
+# %% ../nbs/02_explain.ipynb #f184e46b
 def _metrics(probs, targets):
     "Accuracy, AUC and Brier score of categories (columns of one-hot truth) or labels"
     one_hot = np.eye(probs.shape[1])[targets] if targets.ndim == 1 else targets
@@ -1044,12 +1048,15 @@ def performance(
     models = dict(model=lat.probs.numpy()) | ({} if plain is None else dict(plain=np.asarray(plain)))
     targets, rng = lat.targets.numpy(), np.random.RandomState(seed)
     if plain is not None and models['plain'].shape != models['model'].shape: raise ValueError(f"The other classifier's probabilities are {models['plain'].shape}, and {models['model'].shape} are needed.")
-    rows = [np.array([i]) for i in range(len(lat))] if groups is None else [g.index.values for _,g in pd.DataFrame(index=range(len(lat))).groupby(np.asarray(groups))]
+    rows = None if groups is None else [g.index.values for _,g in pd.DataFrame(index=range(len(lat))).groupby(np.asarray(groups))]
+    def draw():
+        drawn = rng.randint(len(lat) if rows is None else len(rows), size=len(lat) if rows is None else len(rows))
+        return drawn if rows is None else np.concatenate([rows[k] for k in drawn])
     def all_of(i):
         res = {k: _metrics(p[i], targets[i]) for k,p in models.items()}
         if plain is not None: res['difference'] = {m: res['model'][m] - res['plain'][m] for m in res['model']}
         return res
-    value, boot = all_of(np.arange(len(lat))), [all_of(np.concatenate([rows[k] for k in rng.randint(len(rows), size=len(rows))])) for _ in range(n_boot)]
+    value, boot = all_of(np.arange(len(lat))), [all_of(draw()) for _ in range(n_boot)]
     def cell(k, m):
         if m == 'accuracy' and k in models and groups is None and targets.ndim == 1: # the bootstrap of 100 % has no width
             ci = binomtest(round(value[k][m]*len(lat)), len(lat)).proportion_ci(method='wilson')
