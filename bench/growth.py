@@ -1,4 +1,4 @@
-"""How do time and memory grow with the rows? `python bench/growth.py [MOST]` (a million rows by default: about ten minutes on two cores)
+"""How do time and memory grow with the rows? `python bench/growth.py [MOST]` (a million rows by default: about five minutes on two cores; 100,000 in one)
 
 Latents of 128 dimensions by a small encoder at 32 px, written to memory-mapped files; then maps, prototypes, rows near a boundary and the performance
 table from those files. The report paints every row, and is measured to 16,000. Images come from a bank of 1,000 random ones, so that the data cost no
