@@ -10,8 +10,8 @@ __all__ = ['phases', 'plain_dl', 'plain_dls', 'check_images', 'check_dls', 'Phas
            'KeepBest', 'DeviceMixedPrecision', 'GatherLatents', 'AAELearner', 'DistributedPhases', 'aae_splitter',
            'aae_learner']
 
-# %% ../nbs/01_learner.ipynb #5861f4e2
-import json, math, os, threading, warnings
+# %% ../nbs/01_learner.ipynb #c1a06b29
+import atexit, json, math, os, threading, warnings
 from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass
@@ -437,7 +437,7 @@ def get_preds(self:AAELearner, *args, **kwargs):
     "fastai's `get_preds`, without the decoder; `with_loss` gives the prediction loss of each item"
     with self._mode(predicting=True, decoding=False), self.removed_cbs(self._grab_cbs(DistributedPhases)): return Learner.get_preds(self, *args, **kwargs)
 
-# %% ../nbs/01_learner.ipynb #e7055ac7
+# %% ../nbs/01_learner.ipynb #d87346cb
 def _first_does(f):
     "What `f` returns or raises in the first of several processes, in all"
     if num_distrib() < 2 or not torch.distributed.is_initialized(): return f()
@@ -448,6 +448,10 @@ def _first_does(f):
     torch.distributed.broadcast_object_list(res)
     if res[0][1] is not None: raise res[0][1]
     return res[0][0]
+
+def _leave_group():
+    "Without this, threads of the process group may abort a process that has ended well"
+    if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
 
 _plain_norms = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
 
@@ -471,6 +475,7 @@ class DistributedPhases(Callback):
     ):
         from accelerate import Accelerator, DistributedDataParallelKwargs
         self.sync_bn,self.wrapped,self.bars = sync_bn,None,L()
+        atexit.unregister(_leave_group); atexit.register(_leave_group)
         self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)] + kwargs.pop('kwargs_handlers', []), **kwargs)
 
     @property
