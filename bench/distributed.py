@@ -26,8 +26,6 @@ def learner(n=None, bs=64, seed=0, path=None, **kwargs):
     learn.remove_cb(ProgressCallback); learn.logger = noop
     return learn
 
-def loss_of(learn, phase): return getattr(learn.model, phases[phase].loss)
-
 class FirstStep(Callback):
     "Draw as one shard does, and keep the batch and the gradients that the optimizer sees"
     order, run_valid = 90, False # before `Denoise`
@@ -126,9 +124,8 @@ def main(seeds):
             res[seed] = {k: json.loads((d/f).read_text()) for k,f in (('one', f'train1-{seed}-0.json'), ('first', f'train2-{seed}-0.json'), ('second', f'train2-{seed}-1.json'))}
         for key,name in (('acc', 'accuracy'), ('rec', 'reconstruction loss'), ('swd', 'latent distance')):
             one, two = ([r[k][key] for r in res.values()] for k in ('one', 'first'))
-            noise = max(statistics.stdev(one), statistics.stdev(two)) if seeds > 1 else math.nan
             table.row(f'{name}, one process (mean over seeds)', statistics.mean(one)); table.row(f'{name}, two processes', statistics.mean(two))
-            table.row(f'  difference of the means over their standard error', abs(statistics.mean(one)-statistics.mean(two))/max(1e-9, (statistics.variance(one)/seeds + statistics.variance(two)/seeds)**.5), most=4.3, note='95 % of t with 2 degrees of freedom' )
+            table.row(f'  difference of the means over their standard error', abs(statistics.mean(one)-statistics.mean(two))/max(1e-9, (statistics.variance(one)/seeds + statistics.variance(two)/seeds)**.5), most=4.3, note='95 % of t with 2 degrees of freedom')
         table.row('weights and metrics equal in both processes', float(all(r['first'] == {**r['second'], 'seconds': r['first']['seconds']} for r in res.values())), least=1)
         table.row('speed of two processes over one, one thread each', statistics.median(r['one']['seconds']/r['first']['seconds'] for r in res.values()), note='a thin encoder on 32 px: much to send for little to compute')
         p = launch('train', d, 100, wait=False)

@@ -4,8 +4,8 @@ Against tmw-xai where it is installed (`pip install --no-deps tmw-xai pytorch-ms
 of this shape, and against the convolutions alone: each one's forward and backward at its real shape. Ratios are of runs interleaved in one process,
 median and spread. ResNet34, no pretrained weights, random images; on CUDA also bfloat16, channels_last and torch.compile at 256 px, batch 64. Eleven cues
 are in bench/cues.py. Peak memory is what the process grows by from before a step to its highest, on CUDA what torch allocated."""
-import copy, io, math, statistics, sys, tempfile, time, warnings
-from contextlib import contextmanager, nullcontext, redirect_stdout
+import io, statistics, sys, tempfile, time, warnings
+from contextlib import redirect_stdout
 
 warnings.filterwarnings('ignore')
 import torch
@@ -73,14 +73,14 @@ def step_of(model, loss, x, y, opt, amp=False):
     def step():
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp): out = model(x); l = loss(out, y)
         l.backward()
-        opt.step(); opt.zero_grad()
+        opt.step()
         for p in model.parameters(): p.grad = None
     return step
 
-def our_steps(px, x, y, amp=False, compiled=False):
+def our_steps(px, x, y, amp=False):
     "A step of each phase as the learner takes it, the discriminator's own included; `frozen` is the default of a pretrained encoder"
     model = ours(px)
-    opt, rate = Adam([list(model.parameters())], lr=1e-4), {}
+    opt = Adam([list(model.parameters())], lr=1e-4)
     def adversarial(gen, frozen=False):
         def step():
             model.gen_train, model.decoding = gen, False
@@ -91,8 +91,7 @@ def our_steps(px, x, y, amp=False, compiled=False):
     def reconstructing(loss, cons=0., noise=False):
         def step():
             model.gen_train, model.decoding, model.cons_weight = True, True, cons
-            if noise: model_in = (corrupt(x), x)
-            else: model_in = (x,)
+            model_in = (corrupt(x), x) if noise else (x,)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp): out = model(*model_in); l = getattr(model, loss)(out, y)
             z = model.z.detach()
             l.backward(); opt.step()
@@ -265,6 +264,13 @@ def predict(table):
     t = interleaved(fs, 15)
     for k,v in t.items(): table.row(f'{k}, s', statistics.median(v)); table.row(f'  peak memory, MiB', grown(fs[k]))
     if tmw: r, note = ratio(t['our'], t['tmw']); table.row('tmw-xai over ours', r, least=3, note=note)
+    with tempfile.TemporaryDirectory() as d:
+        def load(l, name):
+            l.path = Path(d); l.export(name)
+            return lambda: load_learner(Path(d)/name)
+        loads = {'our': load(learn, 'our.pkl')} | ({'tmw': load(peer, 'tmw.pkl')} if tmw else {})
+        t = interleaved(loads, 5)
+    for k,v in t.items(): table.row(f'{k}: loading an export, s', statistics.median(v))
 
 if __name__ == '__main__':
     parts, missed = dict(predict=predict, latents=latents, epochs=epochs, steps=steps), 0

@@ -183,7 +183,7 @@ def _high_and_all(size, radius):
     twice[0] = twice[-1] = 1 # the other half of a real image's spectrum mirrors this one
     return torch.stack([((f[:,None]**2 + f[:size//2+1].abs()[None]**2 > radius**2)*twice).flatten(), twice.expand(size, -1).flatten()], 1)
 
-# %% ../nbs/03_cues.ipynb #9b836892
+# %% ../nbs/03_cues.ipynb #6c30eaa4
 def _measure(x, chosen, luma=None):
     "Cues of images, `[n, cues]`; on a CPU as many images at a time as its cache holds"
     if x.device.type == 'cpu' and len(x) > (few := max(1, 200_000//x[0].numel())): return torch.cat([_measure(o, chosen) for o in x.split(few)])
@@ -209,8 +209,9 @@ def _rgb(im):
 
 def _read(file):
     "Pixels `[3, H, W]` of a file; of a JPEG also its luminance `[1, H, W]`, which it holds beside the colours and unclipped by them"
+    with open(file, 'rb') as f: jpeg = f.read(3) == b'\xff\xd8\xff'
+    if not jpeg: return _rgb(PIL.Image.open(file)), None
     data = read_file(str(file))
-    if bytes(data[:3].tolist()) != b'\xff\xd8\xff': return _rgb(PIL.Image.open(file)), None
     x = decode_jpeg(data, apply_exif_orientation=True)
     if len(x) == 1: return x.expand(3, -1, -1), x
     if len(x) != 3: return _rgb(PIL.Image.open(file)), None # the four inks of print

@@ -541,7 +541,7 @@ def all_rows(self:DistributedPhases,
     torch.distributed.all_gather(parts, t.to(self.device).contiguous())
     return torch.cat(parts)[:n].cpu()
 
-# %% ../nbs/01_learner.ipynb #def50a44
+# %% ../nbs/01_learner.ipynb #6381512c
 @patch
 def to_distributed(self:AAELearner, sync_bn=True, **kwargs):
     "Add `DistributedPhases`, where there are several processes"
@@ -569,7 +569,7 @@ def distrib_ctx(self:AAELearner,
     "Train in all the processes of `accelerate launch` (or `torchrun`) together; does nothing where there is one"
     try: import fastai.distributed
     except (ImportError, NameError) as e: raise ImportError("Several processes need accelerate: `pip install accelerate` first.") from e # fastai's module needs it too
-    with Learner.distrib_ctx(self, sync_bn, in_notebook, **kwargs): yield self
+    with Learner.distrib_ctx(self, sync_bn, in_notebook and torch.cuda.is_available(), **kwargs): yield self # fastai takes a GPU for each process of a notebook
 
 # %% ../nbs/01_learner.ipynb #3c2e4727
 def aae_splitter(
@@ -613,7 +613,7 @@ def aae_learner(
                        wd=wd, wd_bn_bias=wd_bn_bias, train_bn=train_bn, moms=moms, pretrained=pretrained and not isinstance(arch, nn.Module))
     return learn
 
-# %% ../nbs/01_learner.ipynb #063d3c8c
+# %% ../nbs/01_learner.ipynb #2f4c2cee
 def _write(path, save):
     "Write by `save(tmp)` and rename, so that `path` is either the old file or the new one"
     tmp = path.with_name(f'.{path.name}.{os.getpid()}')
@@ -640,10 +640,11 @@ def _save_phase(self:AAELearner, phase, record):
 @patch
 def _forget_phases(self:AAELearner, phase):
     "Remove the records of `phase` and of those after it: what's trained from here on isn't what they say"
-    _first_does(lambda: self._clear_phases(phase, self.path/self.model_dir))
+    _first_does(partial(self._clear_phases, phase, self.path/self.model_dir))
 
 @patch
 def _clear_phases(self:AAELearner, phase, folder):
+    "Remove the records, and see that the folder can be written to"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for o in list(phases)[list(phases).index(phase):]: self.phase_file(o, 'json').unlink(missing_ok=True)

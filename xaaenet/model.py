@@ -337,7 +337,7 @@ def _check_encoder(encoder, shape, name):
         raise ValueError(f"Images of {shape[1]}x{shape[2]} px are smaller than {name} allows, which shrinks them {stride} times: resize them to {stride} px or more.")
     return feats, skips
 
-# %% ../nbs/00_model.ipynb #e62ee123
+# %% ../nbs/00_model.ipynb #4bc926c8
 class AAE(nn.Module):
     "Adversarial autoencoder used by xAAEnet: encoder, latent z, linear head, discriminator and U-Net decoder"
     def __init__(self,
@@ -382,7 +382,7 @@ class AAE(nn.Module):
         self.projection = nn.Sequential(nn.Linear(encoding_dims, n), nn.Unflatten(1, self.feat_shape))
         self.decoder = DynamicUnet(self.feat_shape, [o for _,o in skips], input_channels, self.input_size, skip_dropout)
         for k,v in zip(('mean','std'), stats or _encoder_stats(self.encoder, input_channels)): self.register_buffer(k, torch.tensor(v).view(1,-1,1,1))
-        self.to(memory_format=torch.channels_last) # a step is 10 to 30 % faster
+        self.to(memory_format=torch.channels_last) # a step takes up to a third less
 
     _transient = 'input_image', 'z', 'fake_logits', 'real_logits', 'decoder_output', 'loss_parts'
     def _forget(self):
