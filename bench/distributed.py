@@ -129,7 +129,7 @@ def main(seeds):
         table.row('weights and metrics equal in both processes', float(all(r['first'] == {**r['second'], 'seconds': r['first']['seconds']} for r in res.values())), least=1)
         table.row('speed of two processes over one, one thread each', statistics.median(r['one']['seconds']/r['first']['seconds'] for r in res.values()), note='a thin encoder on 32 px: much to send for little to compute')
         p = launch('train', d, 100, wait=False)
-        record = d/'2-100'/'models'/'aae-adversarial.json'
+        record = d/'2-100'/'models'/'aae-adversarial.safetensors'
         while not record.exists(): time.sleep(0.1)
         time.sleep(5); os.killpg(p.pid, signal.SIGKILL); p.wait()
         finished = sorted(f.name for f in record.parent.glob('*.json'))

@@ -7,19 +7,21 @@ Docs: https://xaaenet.github.io/xaaenet/learner.html.md"""
 # %% auto #0
 __all__ = ['phases', 'plain_dl', 'plain_dls', 'check_images', 'check_dls', 'Phase', 'PhaseLoss', 'sliced_wasserstein',
            'gaussian_swd', 'LossPart', 'LatentDistance', 'AdversarialGame', 'random_squares', 'corrupt', 'Denoise',
-           'KeepBest', 'DeviceMixedPrecision', 'GatherLatents', 'AAELearner', 'DistributedPhases', 'aae_splitter',
-           'aae_learner']
+           'KeepBest', 'DamagedCheckpoint', 'save_checkpoint', 'load_checkpoint', 'rng_state', 'set_rng_state',
+           'seed_all', 'ResumeCallback', 'StopAtNaN', 'effective_dims', 'WatchCollapse', 'DeviceMixedPrecision',
+           'GatherLatents', 'AAELearner', 'DistributedPhases', 'aae_splitter', 'aae_learner']
 
-# %% ../nbs/01_learner.ipynb #c1a06b29
-import atexit, json, math, os, threading, warnings
+# %% ../nbs/01_learner.ipynb #1be3f954
+import atexit, contextlib, json, math, os, random, threading, warnings, zlib
 from contextlib import ExitStack, contextmanager, nullcontext
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 
 from fastai.vision.all import *
 from fastai.callback.fp16 import MixedPrecision, AMPMode
 from fastai.callback.tracker import TrackerCallback, EarlyStoppingCallback
 from torch.amp import GradScaler
+import safetensors, safetensors.torch
 
 from .model import *
 import xaaenet
@@ -194,7 +196,7 @@ class LatentDistance(Metric):
 
 def _phase_metrics(): return {k: L(LatentDistance() if m == 'swd' else LossPart(m) for m in p.metrics) for k,p in phases.items()}
 
-# %% ../nbs/01_learner.ipynb #fda2b85c
+# %% ../nbs/01_learner.ipynb #d8a2081a
 class AdversarialGame(Callback):
     "Take turns in the adversarial phase, and keep the discriminator learning in the others"
     order,run_valid = MixedPrecision.order+20,False
@@ -222,7 +224,9 @@ class AdversarialGame(Callback):
     def before_fit(self):
         self.drop_grads()
         self.count,self.run_length,self.level,self.zs = 0,1,math.log(2),[]
-        self.aae.gen_train = not self.alternating
+        self.gen = not self.alternating
+
+    def before_batch(self): self.aae.gen_train = self.gen
 
     def after_loss(self):
         if not self.alternating: self.zs.append(self.aae.z.detach())
@@ -234,12 +238,12 @@ class AdversarialGame(Callback):
 
     def after_fit(self): self.aae.gen_train,self.zs = True,[]
 
-# %% ../nbs/01_learner.ipynb #f23bf11e
+# %% ../nbs/01_learner.ipynb #3befc44e
 @patch
 def take_turns(self:AdversarialGame):
     "Say whose step is next"
     self.count += 1
-    was = self.aae.gen_train
+    was = self.gen
     gen = self.count % (self.n_disc + self.n_gen) >= self.n_disc
     if self.adaptive:
         self.level = 0.9*self.level + 0.1*maybe_gather(self.aae.loss_parts['disc']).item() # the same for all processes
@@ -247,7 +251,7 @@ def take_turns(self:AdversarialGame):
         elif self.level < self.lo: gen = True
         if gen == was and self.run_length >= self.max_run: gen = not gen
     self.run_length = self.run_length+1 if gen == was else 1
-    self.aae.gen_train = gen
+    self.gen = gen
 
 @patch
 def disc_step(self:AdversarialGame):
@@ -291,7 +295,7 @@ class Denoise(Callback):
     ): self.noise,self.mask = noise,mask
     def before_batch(self): self.learn.xb = corrupt(self.xb[0], self.noise, self.mask), self.xb[0]
 
-# %% ../nbs/01_learner.ipynb #5f3d0f2a
+# %% ../nbs/01_learner.ipynb #96bb74ad
 class KeepBest(TrackerCallback):
     "Keep the weights of the epoch with the lowest `monitor`, and bring them back when the fit ends"
     order = TrackerCallback.order+1
@@ -302,22 +306,429 @@ class KeepBest(TrackerCallback):
 
     def before_fit(self):
         super().before_fit()
-        self.state,self.best_epoch,self.row = None,None,None
+        self.state,self.best_epoch,self.row,self.begin = None,None,None,self.weights()
 
     def after_epoch(self):
         row = self.recorder.values[-1] if len(self.recorder.values) else []
         if len(row) <= self.idx: return # an epoch that was skipped
         super().after_epoch()
-        if self.new_best: self.best_epoch,self.row,self.state = self.epoch, list(row), {k: v.detach().clone() for k,v in self.aae.state_dict().items()}
+        if self.new_best: self.best_epoch,self.row,self.state,self.begin = self.epoch,list(row),self.weights(),None
 
     def after_fit(self):
         if self.state is not None: self.aae.load_state_dict(self.state)
-        elif self.run: warnings.warn(f"No epoch had a finite `{self.monitor}`, so there are no best weights to go back to.")
-        self.state = None
+        elif self.run:
+            spoilt = not all(p.isfinite().all() for p in self.aae.parameters())
+            if spoilt: self.aae.load_state_dict(self.begin)
+            warnings.warn(f"No epoch had a finite `{self.monitor}`, so there are no best weights to go back to" + ("; the model has those from before this fit." if spoilt else '.'))
+        self.state,self.begin = None,None
         super().after_fit()
 
+    def weights(self): return {k: v.detach().clone() for k,v in self.aae.state_dict().items()}
     @property
     def aae(self): return self.learn.phase_loss.model
+
+# %% ../nbs/01_learner.ipynb #578d450f
+class DamagedCheckpoint(ValueError): "A checkpoint file that can't be trusted"
+
+_format = 1 # of checkpoint files; raised when an older library could no longer read them
+
+def _pack(o, tensors, at):
+    "`o` as JSON, with its tensors in the dictionary `tensors` by their place `at`; raises TypeError on what is neither"
+    if o is None or isinstance(o, (bool, int, float, str)) and type(o).__module__ == 'builtins': return o
+    if isinstance(o, np.generic): return o.item()
+    if isinstance(o, np.ndarray): return {'array': _pack(torch.from_numpy(o), tensors, at)}
+    if isinstance(o, torch.Tensor):
+        tensors[at] = o.detach().as_subclass(torch.Tensor)
+        return {'tensor': at, 'on': o.device.type} if o.device.type != 'cpu' else {'tensor': at}
+    if isinstance(o, dict): return {'dict': [[k, _pack(v, tensors, f'{at}.{k}')] for k,v in o.items() if isinstance(k, (str, int)) or _not_plain(k)]}
+    if not isinstance(o, (list, tuple, L)): _not_plain(o)
+    kind = 'tuple' if isinstance(o, tuple) else 'L' if isinstance(o, L) else 'list'
+    if len(o) > 16 and all(type(v) is float for v in o): return {kind: {'floats': _pack(torch.tensor(o, dtype=torch.float64), tensors, at)}}
+    if len(o) > 16 and all(isinstance(v, torch.Tensor) and v.dim() == 0 and (v.dtype, v.device.type) == (o[0].dtype, 'cpu') for v in o): # a Recorder's losses
+        return {kind: {'scalars': _pack(torch.stack([v.detach().as_subclass(torch.Tensor) for v in o]), tensors, at)}}
+    return {kind: [_pack(v, tensors, f'{at}.{i}') for i,v in enumerate(o)]}
+
+def _not_plain(o): raise TypeError(f"A checkpoint holds numbers, text and tensors, not a {type(o).__name__}.")
+
+def _unpack(o, tensors):
+    "The inverse of `_pack`"
+    if not isinstance(o, dict): return o
+    kind, v = next(iter(o.items()))
+    if kind == 'tensor': return tensors[v]
+    if kind == 'array': return _unpack(v, tensors).numpy()
+    if kind == 'dict': return {k: _unpack(e, tensors) for k,e in v}
+    if kind in ('floats', 'scalars'): return _unpack(v, tensors).tolist() if kind == 'floats' else list(_unpack(v, tensors))
+    v = _unpack(v, tensors) if isinstance(v, dict) else [_unpack(e, tensors) for e in v]
+    return dict(list=list, tuple=tuple, L=L)[kind](v)
+
+# %% ../nbs/01_learner.ipynb #9111ad29
+def _crc(t): return zlib.crc32(t.reshape(-1).view(torch.uint8).numpy())
+
+def _sync_to_disk(path):
+    fd = os.open(path, os.O_RDONLY)
+    try: os.fsync(fd)
+    finally: os.close(fd)
+
+def _write(path, save):
+    "Write by `save(tmp)` and rename, so that `path` is either the old file or the new one, also after a power cut"
+    tmp = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        save(tmp)
+        _sync_to_disk(tmp)
+        os.replace(tmp, path)
+        if os.name == 'posix': _sync_to_disk(path.parent)
+    finally:
+        with contextlib.suppress(OSError): tmp.unlink(missing_ok=True)
+
+def save_checkpoint(
+    path, # Of the file, by custom `.safetensors`
+    state:dict # Nested dicts, lists and tuples of numbers, text, arrays and tensors
+):
+    "Write `state` as a safetensors file: tensors as they are, all else as JSON in its header, with check sums of both"
+    tensors, seen = {}, set()
+    text = json.dumps(_pack(dict(state, format=_format, version=xaaenet.__version__), tensors, 'state'))
+    for k,t in tensors.items():
+        t = t.cpu().contiguous()
+        tensors[k] = t.clone() if t.untyped_storage().data_ptr() in seen else t # safetensors wants memory of its own for each
+        seen.add(t.untyped_storage().data_ptr())
+    sums = {k: _crc(t) for k,t in tensors.items()}
+    meta = dict(state=text, sums=json.dumps(sums), sum=str(zlib.crc32((text + json.dumps(sums)).encode())))
+    def save(tmp):
+        try: safetensors.torch.save_file(tensors, tmp, meta)
+        except safetensors.SafetensorError as e: raise OSError(28 if 'os error 28' in str(e) else 5, str(e)) from e # as a file of Python's own would
+    _write(Path(path), save)
+
+# %% ../nbs/01_learner.ipynb #bf22494e
+def load_checkpoint(
+    path # A file of `save_checkpoint`
+) -> dict: # What was saved, its tensors on the CPU
+    "Read and check a file of `save_checkpoint`; nothing in it can run code"
+    if not Path(path).exists(): raise FileNotFoundError(f"There is no checkpoint {path}.")
+    try:
+        with safetensors.safe_open(path, 'pt') as f:
+            meta = f.metadata() or {}
+            if zlib.crc32((meta['state'] + meta['sums']).encode()) != int(meta['sum']): raise ValueError('its header has changed')
+            tensors, sums = {k: f.get_tensor(k).clone() for k in f.keys()}, json.loads(meta['sums'])
+        if bad := [k for k in sums if k not in tensors or _crc(tensors[k]) != sums[k]]: raise ValueError(f'{bad[0]} has changed')
+        state = _unpack(json.loads(meta['state']), tensors)
+    except (KeyError, ValueError, TypeError, safetensors.SafetensorError) as e:
+        raise DamagedCheckpoint(f"{path} is damaged or no checkpoint of xaaenet ({type(e).__name__}: {e}): remove it, and use an earlier one.") from e
+    if state['format'] > _format: raise ValueError(f"{path} was written by xaaenet {state['version']}, and this is {xaaenet.__version__}: install that version or a later one.")
+    return state
+
+# %% ../nbs/01_learner.ipynb #ab2dddca
+def _rngs_of(dl):
+    "Generators of a loader, and of those that it wraps"
+    while dl is not None:
+        for o in (getattr(dl, 'rng', None), getattr(dl, 'generator', None), getattr(getattr(dl, 'sampler', None), 'generator', None)):
+            if isinstance(o, (random.Random, torch.Generator)): yield o
+        dl = dl.__dict__.get('dl')
+
+def rng_state(
+    dls=() # Loaders
+) -> dict: # For `set_rng_state`
+    "States of all generators of random numbers: Python's, NumPy's, torch's on each device, and those of the loaders `dls`"
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    return dict(python=random.getstate(), numpy=np.random.get_state(), torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if cuda else [],
+                mps=torch.mps.get_rng_state() if mps else None, dls=[[o.getstate() if isinstance(o, random.Random) else o.get_state() for o in _rngs_of(dl)] for dl in dls])
+
+def set_rng_state(
+    state:dict, # Of `rng_state`
+    dls=() # As for `rng_state`
+):
+    "Set all generators of random numbers as they were"
+    random.setstate(state['python']); np.random.set_state(state['numpy']); torch.set_rng_state(state['torch'])
+    if state['cuda'] and torch.cuda.is_available():
+        for i,s in enumerate(state['cuda'][:torch.cuda.device_count()]): torch.cuda.set_rng_state(s, i)
+    if state['mps'] is not None and torch.backends.mps.is_available(): torch.mps.set_rng_state(state['mps'])
+    for dl,states in zip(dls, state['dls']):
+        for o,s in zip(_rngs_of(dl), states): o.setstate(s) if isinstance(o, random.Random) else o.set_state(s)
+
+def seed_all(
+    seed:int, # Any whole number
+    dls=() # Loaders whose order is to follow from `seed` too
+):
+    "Seed Python, NumPy, torch and the loaders `dls`"
+    set_seed(seed)
+    for i,o in enumerate(o for dl in dls for o in _rngs_of(dl)): o.seed(seed + i) if isinstance(o, random.Random) else o.manual_seed(seed + i)
+
+# %% ../nbs/01_learner.ipynb #cff76140
+def _plain_attrs(o, skip=('learn', 'run', 'start_epoch')):
+    "What of the attributes of `o` a checkpoint can hold; not the time of day at which an epoch began"
+    res = {}
+    for k,v in vars(o).items():
+        if k in skip: continue
+        try: _pack(v, {}, '')
+        except TypeError: continue
+        res[k] = v
+    return res
+
+def _stateful(learn):
+    "Callbacks and metrics of `learn`, whose state belongs to a run, by name"
+    objs = {f'{type(o).__name__}': o for o in learn.cbs if not isinstance(o, ResumeCallback)}
+    if hasattr(learn, 'recorder'): objs.update({'train_loss': learn.recorder.smooth_loss, 'valid_loss': learn.recorder.loss})
+    return {**objs, **{f'metric {i} {o.name}': o for i,o in enumerate(learn.metrics)}}
+
+def _like(t, p): return torch.empty_like(p, dtype=t.dtype).copy_(t) if t.shape == p.shape else t.to(p.device) # in the memory format of `p`
+
+def _grads(params):
+    "What each parameter has for a gradient: none, zeros (as fastai's `zero_grad` leaves them), or one that is being accumulated"
+    return [None if p.grad is None else p.grad if p.grad.any() else 0 for p in params]
+
+def _set_grads(params, grads):
+    for p,g in zip(params, grads): p.grad = None if g is None else _like(g, p) if isinstance(g, torch.Tensor) else torch.zeros_like(p)
+
+def _load_optimizer(opt, state):
+    "fastai's optimizers take their state as it is, so it has to lie where the parameters do; torch's see to that themselves"
+    if isinstance(state.get('state'), (list, L)):
+        state['state'] = [{k: _like(v, p) if isinstance(v, torch.Tensor) else v for k,v in s.items()} for s,p in zip(state['state'], opt.all_params().itemgot(0))]
+    opt.load_state_dict(state)
+
+def _data_sum(dl):
+    "A check sum of the names of a loader's items, if they have any"
+    items = getattr(dl, 'items', None)
+    if isinstance(items, pd.DataFrame): return int(pd.util.hash_pandas_object(items, index=False).sum() % 2**32)
+    return zlib.crc32('\n'.join(map(str, items)).encode()) if items is not None and len(items) and isinstance(items[0], (str, Path)) else None
+
+def _of_all(o):
+    "What each of the processes has for `o`"
+    if num_distrib() < 2: return [o]
+    res = [None]*num_distrib()
+    torch.distributed.all_gather_object(res, o)
+    return res
+
+# %% ../nbs/01_learner.ipynb #abbbb0ca
+class _Watched:
+    "A loader that leaves out the first `done` batches of a pass, and tells `cb` when a batch was dealt with"
+    def __init__(self, dl, cb, done): self.dl,self.cb,self.done = dl,cb,done
+    def __len__(self): return len(self.dl)
+    def __getattr__(self, k):
+        if k == 'dl': raise AttributeError(k)
+        return getattr(self.dl, k)
+
+    def __iter__(self):
+        batches = iter(self.dl)
+        for _ in range(self.done): next(batches, None) # drawn again, so that each generator, those of worker processes too, gets to where it was
+        self.cb.at_work()
+        for i,b in enumerate(batches, self.done+1):
+            yield b
+            del b
+            self.cb.batch_done(i)
+
+# %% ../nbs/01_learner.ipynb #88545e4d
+class ResumeCallback(Callback):
+    "Save the whole state of a fit every so many batches, and go on from there after any death; works with any `Learner`"
+    order = 200 # after all others
+    def __init__(self,
+        name:str='resume', # Files are called `{name}-{fit}-{step}.safetensors`, with the fit's number in this process
+        every:int=100, # Batches from one checkpoint to the next
+        resume:bool=True, # Go on from the newest checkpoint? If not, those that are there are removed
+        path=None, # Their folder; the learner's for models by default
+        strict:bool=True, # Raise an error if they are of another run? If not, say so and begin anew
+        settings:dict=None # What else has to be the same for a run to be the same
+    ):
+        if every < 1: raise ValueError(f"`every` is a number of batches, 1 or more, not {every}.")
+        self.prefix,self.every,self.resume,self.folder,self.strict,self.fits = name,every,resume,path,strict,0
+        self.settings = json.loads(json.dumps(settings or {}, default=str))
+
+    def before_fit(self):
+        self.state,self.epoch_rng,self.skipping,self.done,self.offset,self.last = None,None,[],(0,0),0,0
+        if hasattr(self.learn, 'lr_finder') or hasattr(self.learn, 'gather_preds'): self.run = False; return
+        self.fits += 1
+        _first_does(self.prepare)
+        if self.resume and (state := _first_does(self.newest)): self.take_up(state)
+
+    def before_epoch(self):
+        if self.epoch < self.done[0]: raise CancelEpochException
+
+    def before_train(self):
+        if self.state is not None and self.done[1]: # others have begun an epoch, which was half done
+            self.restore_callbacks()
+            set_rng_state(self.state['epoch_rng'][rank_distrib()], self.learn.dls.loaders)
+        self.epoch_rng = rng_state(self.learn.dls.loaders)
+        self.learn.dl = _Watched(self.learn.dl, self, self.done[1])
+
+    def at_work(self):
+        "The batches that were done are passed, and the next is about to be drawn"
+        if self.done[1]: set_rng_state(self.state['rng'][rank_distrib()], self.learn.dls.loaders)
+        self.offset,self.state = self.done[1],None
+
+    def before_batch(self):
+        if self.training: self.learn.iter += self.offset
+
+    def batch_done(self, n):
+        self.done = self.epoch,n
+        if self.train_iter - self.last >= self.every: self.save()
+
+    def after_epoch(self):
+        if self.epoch < self.done[0]: # one that was skipped
+            if self.epoch == self.done[0]-1: self.end_skipping()
+            return
+        self.done = self.epoch+1,0
+        if self.train_iter - self.last >= self.every or self.done[0] == self.n_epoch: self.save()
+
+# %% ../nbs/01_learner.ipynb #0a5d7b80
+@patch(as_prop=True)
+def where(self:ResumeCallback): return Path(self.folder) if self.folder else self.learn.path/self.learn.model_dir
+
+@patch(as_prop=True)
+def files(self:ResumeCallback):
+    "Checkpoints of this fit, the newest first"
+    return sorted(self.where.glob(f'{self.prefix}-{self.fits}-[0-9]*.safetensors'), key=lambda f: int(f.stem.rsplit('-', 1)[1]), reverse=True)
+
+@patch
+def prepare(self:ResumeCallback):
+    "See that files can be written, and remove what is no longer wanted"
+    _check_folder(self.where)
+    for f in self.where.glob(f'.{self.prefix}-{self.fits}-*'): f.unlink() # half written by a process that died
+    if not self.resume: self.clear()
+
+@patch
+def clear(self:ResumeCallback):
+    "Remove the checkpoints of this fit"
+    for f in self.files: f.unlink(missing_ok=True)
+
+@patch(as_prop=True)
+def run_settings(self:ResumeCallback):
+    "What must be the same in a run that goes on"
+    weights = [(k, list(v.shape)) for k,v in get_model(self.learn.model).state_dict().items()]
+    dls = self.learn.dls.loaders
+    return dict(epochs=self.n_epoch, batches=len(dls[0]), weights=zlib.crc32(str(weights).encode()), data=[_data_sum(dl) for dl in dls], processes=num_distrib()) | self.settings
+
+@patch
+def save(self:ResumeCallback):
+    "Write a checkpoint of this moment; the one before it stays"
+    learn, params = self.learn, list(get_model(self.learn.model).parameters())
+    grads = _grads(params)
+    if num_distrib() > 1 and any(isinstance(g, torch.Tensor) for g in grads): return # each process has its own: wait for the step
+    self.last = self.train_iter
+    state = dict(kind='fit', run=self.run_settings, done=self.done, step=self.train_iter, pct_train=learn.pct_train, model=get_model(learn.model).state_dict(),
+                 optimizer=learn.opt.state_dict(), scaler=s.state_dict() if (s := getattr(learn, 'scaler', None)) else None, grads=grads,
+                 callbacks={k: _plain_attrs(o) for k,o in _stateful(learn).items()}, rng=_of_all(rng_state(learn.dls.loaders)), epoch_rng=_of_all(self.epoch_rng))
+    _first_does(partial(self.write, state))
+
+@patch
+def write(self:ResumeCallback, state):
+    file = self.where/f'{self.prefix}-{self.fits}-{self.train_iter:08}.safetensors'
+    try: save_checkpoint(file, state)
+    except OSError as e: return warnings.warn(f"{file} couldn't be written ({e.strerror or e}): the training goes on, and an earlier checkpoint stays if there is one. Make room, or see that {file.parent} is there.")
+    for f in self.files[1 if self.done[0] == self.n_epoch else 2:]: f.unlink(missing_ok=True)
+
+# %% ../nbs/01_learner.ipynb #48cb1d28
+@patch
+def newest(self:ResumeCallback):
+    "The newest checkpoint of this run that can be read, if any"
+    for f in self.files:
+        try: state = load_checkpoint(f)
+        except DamagedCheckpoint as e:
+            warnings.warn(f"{e} It is set aside, and the one before it taken.")
+            f.rename(f.with_suffix('.damaged'))
+            continue
+        now = json.loads(json.dumps(self.run_settings))
+        if not (other := [k for k in {**state['run'], **now} if state['run'].get(k) != now.get(k)]): return state
+        was = ', '.join(f'{k} was {state["run"].get(k)} and is {now.get(k)}' for k in other)
+        if self.strict: raise ValueError(f"{f} is of another run ({was}): call it with the same, or with `resume=False` to begin anew.")
+        if self.learn.logger is not noop: print(f'{f.name} is of another run ({was}): begun anew')
+        return self.clear()
+
+@patch
+def take_up(self:ResumeCallback, state):
+    "Bring everything to where it was"
+    learn, device = self.learn, next(self.learn.model.parameters()).device
+    self.state,self.done,self.last = state,tuple(state['done']),state['step']
+    model = get_model(learn.model)
+    model.load_state_dict(state['model'])
+    _load_optimizer(learn.opt, state['optimizer'])
+    _set_grads(list(model.parameters()), state['grads'])
+    if state['scaler']: learn.scaler.load_state_dict(state['scaler'])
+    if self.done[0]: # those who know nothing of it sleep until the epoch that isn't done
+        self.skipping = [o for o in learn.cbs if o is not self and o.run]
+        for o in self.skipping: o.run = False
+    else: self.restore_callbacks()
+    if learn.logger is not noop: print(f'goes on at epoch {self.done[0]}, batch {self.done[1]}')
+
+@patch
+def end_skipping(self:ResumeCallback):
+    for o in self.skipping: o.run = True
+    self.restore_callbacks()
+    set_rng_state(self.state['rng'][rank_distrib()], self.learn.dls.loaders)
+    if self.done[0] == self.n_epoch: self.state = None
+
+@patch
+def restore_callbacks(self:ResumeCallback):
+    "Give callbacks and metrics what they had"
+    self.learn.train_iter = self.state['step']
+    if self.done[1]: self.learn.pct_train = self.state['pct_train']
+    for k,o in _stateful(self.learn).items():
+        for name,v in copy(self.state['callbacks'].get(k, {})).items(): setattr(o, name, deepcopy(v))
+
+# %% ../nbs/01_learner.ipynb #369bef24
+def _batch_items(dl, i):
+    "Items of batch `i` of the pass that `dl` is in, or None where it doesn't tell"
+    dl = getattr(dl, 'dl', dl)
+    idxs, bs = getattr(dl, '_DataLoader__idxs', None), getattr(dl, 'bs', None)
+    if idxs is None or bs is None: return None
+    idxs, items = list(idxs)[i*bs:(i+1)*bs], getattr(dl, 'items', None)
+    return [o if isinstance(o := items[j] if items is not None and not isinstance(items, pd.DataFrame) else None, (str, Path)) else f'item {j}' for j in idxs]
+
+def _not_finite(b):
+    "Which rows of a batch hold a number that isn't finite"
+    bad = [~o.flatten(1).isfinite().all(1) if o.dim() > 1 else ~o.isfinite() for o in b if isinstance(o, torch.Tensor) and o.dim() and o.is_floating_point()]
+    return torch.stack([o.cpu() for o in bad]).any(0).nonzero()[:,0].tolist() if bad else []
+
+class StopAtNaN(Callback):
+    "Stop a fit whose loss isn't a finite number, and say which items the batch held; works with any `Learner`"
+    order,run_valid = Recorder.order+1,False # it has brought the loss to the CPU already
+    def __init__(self,
+        warn:bool=True # Warn when the fit has ended? It is in `found` anyway
+    ): self.warn = warn
+    def before_fit(self): self.found = None
+    def after_batch(self):
+        if not len(self.recorder.losses) or math.isfinite(self.recorder.losses[-1]): return
+        rows, items = _not_finite((*self.xb, *self.yb)), _batch_items(self.dl, self.iter)
+        which = [items[r] for r in rows] if rows and items else rows if rows else items
+        what = ("pixels or targets that aren't finite numbers in " if rows else 'of ') + ('rows ' if rows and not items else '') + ', '.join(map(str, which)) if which else ''
+        self.found = f"The loss of step {self.train_iter} (epoch {self.epoch}, batch {self.iter}) isn't a finite number" + (f": {what}." if rows else f" (batch {what})." if what else '.')
+        raise CancelFitException
+    def after_fit(self):
+        if self.found and self.warn: warnings.warn(self.found)
+
+# %% ../nbs/01_learner.ipynb #4a4a62e0
+def effective_dims(
+    cov:torch.Tensor # Covariance of latent vectors `[dims, dims]`
+) -> float: # From 1 to dims
+    "Participation ratio of the eigenvalues of `cov`: as many equal ones would have it"
+    return (cov.trace()**2 / cov.square().sum().clamp_min(1e-30)).item()
+
+class WatchCollapse(Callback):
+    "Say once a fit, in words, that the game or the latent space has collapsed, and what to try"
+    order,run_train = TrackerCallback.order+5,False
+    def __init__(self,
+        won:float=0.1, # Discriminator loss under which it has won, two epochs in a row
+        used:float=0.1, # Share of the latent dimensions under which z has collapsed
+    ): self.won,self.used = won,used
+
+    def before_fit(self): self.said,self.wins = [],0
+    def before_validate(self): self.n,self.sum,self.outer = 0,0.,0.
+    def after_pred(self):
+        z = self.learn.phase_loss.model.z.detach().float()
+        self.n,self.sum,self.outer = self.n+len(z),self.sum+z.sum(0),self.outer+z.T@z
+
+    def say(self, what, text):
+        if what not in self.said: warnings.warn(f"{self.learn.phase_loss.phase.name} phase, epoch {self.epoch}: {text}")
+        self.said.append(what)
+
+    def after_epoch(self):
+        row = dict(zip(self.recorder.metric_names[1:], self.recorder.values[-1])) if len(self.recorder.values) else {}
+        self.wins = self.wins+1 if row.get('disc', 1.) < self.won else 0
+        if self.wins > 1: self.say('game', f"the discriminator tells encoded vectors from Gaussian ones without fail (loss {row['disc']:.2g}; 0.69 is a draw), so the encoder learns little from it: try `adaptive=True`, `n_gen=2`, a lower `lr` or larger batches.")
+        if getattr(self, 'n', 0) < 2: return
+        mean = self.sum/self.n
+        cov = self.outer/self.n - mean[:,None]*mean
+        dims, var = len(mean), cov.trace().item()/len(mean)
+        if var < 0.01: self.say('variance', f"z hardly varies over the validation images (variance {var:.2g}, a Gaussian's is 1), so all images look alike to the head: try a lower `lr`, or see that validation images are like those of the training set.")
+        elif dims >= 10 and (used := effective_dims(cov)) < self.used*dims: self.say('dims', f"z moves in about {used:.1f} of its {dims} dimensions: raise `cov_weight`, or make a model with fewer `encoding_dims`.")
+
 
 # %% ../nbs/01_learner.ipynb #840816d8
 class DeviceMixedPrecision(MixedPrecision):
@@ -404,7 +815,7 @@ class AAELearner(Learner):
     def to_fp16(self, **kwargs): return self.to_fp32().add_cb(DeviceMixedPrecision(**kwargs))
     def to_bf16(self): return self.to_fp32().add_cb(DeviceMixedPrecision(amp_mode=AMPMode.BF16))
 
-# %% ../nbs/01_learner.ipynb #0029cd68
+# %% ../nbs/01_learner.ipynb #bdf65958
 @patch
 @contextmanager
 def in_phase(self:AAELearner,
@@ -426,10 +837,25 @@ def _mode(self:AAELearner, predicting=False, **attrs):
             for cb in self._grab_cbs(DistributedPhases): cb.unwrap()
 
 @patch
+@contextmanager
+def _mended(self:AAELearner):
+    "After an error or an interrupted cell: no dead progress bar, no batch in memory, no callback asleep, no stray gradient"
+    logger = self.logger
+    try: yield
+    except BaseException:
+        self.logger = logger
+        for cb in self.cbs:
+            cb.run = True
+            if isinstance(cb, ProgressCallback): vars(cb).pop('mbar', None)
+        self._end_cleanup()
+        self.zero_grad()
+        raise
+
+@patch
 def fit(self:AAELearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
     "Fit the current phase; the decoder runs only where its picture is needed"
     _check_sizes(self.dls, num_distrib() if hasattr(self, 'distributed') else 1)
-    with self._mode(decoding=self.phase_loss.phase.decoding, gen_train=True):
+    with self._mode(decoding=self.phase_loss.phase.decoding, gen_train=True), self._mended():
         Learner.fit(self, n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
 
 @patch
@@ -571,7 +997,7 @@ def distrib_ctx(self:AAELearner,
     except (ImportError, NameError) as e: raise ImportError("Several processes need accelerate: `pip install accelerate` first.") from e # fastai's module needs it too
     with Learner.distrib_ctx(self, sync_bn, in_notebook and torch.cuda.is_available(), **kwargs): yield self # fastai takes a GPU for each process of a notebook
 
-# %% ../nbs/01_learner.ipynb #3c2e4727
+# %% ../nbs/01_learner.ipynb #b72f3205
 def aae_splitter(
     model:AAE # To be split
 ) -> L: # Two groups: the encoder's parameters, and all others
@@ -596,6 +1022,7 @@ def aae_learner(
     cbs=None, # Callbacks
     metrics=None, # Metrics of the classifier phase, beside the parts of the loss
     path=None, # Folder of checkpoints and exports; that of `dls` by default
+    seed:int=None, # Of all random numbers, from the weights to begin with on
     model_dir='models', # Subfolder of the checkpoints
     wd:float=None, # Weight decay
     wd_bn_bias:bool=False, # Apply weight decay to biases and batch norms?
@@ -605,6 +1032,7 @@ def aae_learner(
 ) -> AAELearner:
     "Build a learner of an `AAE` that fits `dls`"
     dls = plain_dls(dls)
+    if seed is not None: seed_all(seed, dls.loaders)
     (x, y, *_), n_out = check_dls(dls, n_out)
     loss_func = ifnone(loss_func, getattr(dls.train_ds, 'loss_func', None))
     if loss_func is None: raise ValueError("The prediction loss can't be told from the dls: pass `loss_func`, for instance `CrossEntropyLossFlat()`.")
@@ -613,46 +1041,48 @@ def aae_learner(
                        wd=wd, wd_bn_bias=wd_bn_bias, train_bn=train_bn, moms=moms, pretrained=pretrained and not isinstance(arch, nn.Module))
     return learn
 
-# %% ../nbs/01_learner.ipynb #2f4c2cee
-def _write(path, save):
-    "Write by `save(tmp)` and rename, so that `path` is either the old file or the new one"
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        save(tmp)
-        os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
-
-@patch
-def phase_file(self:AAELearner,
-    phase:str, # Name of a phase
-    ext:str='pth' # 'pth' for the weights, 'json' for the record
-) -> Path:
-    "Where `phase` leaves its weights and its record"
-    return self.path/self.model_dir/f'aae-{phase}.{ext}'
-
-@patch
-def _save_phase(self:AAELearner, phase, record):
-    def save():
-        _write(self.phase_file(phase), lambda f: torch.save(self.phase_loss.model.state_dict(), f))
-        _write(self.phase_file(phase, 'json'), lambda f: f.write_text(json.dumps(record, indent=1, default=str)))
-    _first_does(save)
-
-@patch
-def _forget_phases(self:AAELearner, phase):
-    "Remove the records of `phase` and of those after it: what's trained from here on isn't what they say"
-    _first_does(partial(self._clear_phases, phase, self.path/self.model_dir))
-
-@patch
-def _clear_phases(self:AAELearner, phase, folder):
-    "Remove the records, and see that the folder can be written to"
+# %% ../nbs/01_learner.ipynb #bae972be
+def _check_folder(folder):
+    "See that files can be written into `folder`"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for o in list(phases)[list(phases).index(phase):]: self.phase_file(o, 'json').unlink(missing_ok=True)
         _write(folder/'.try', lambda f: f.write_text(''))
         (folder/'.try').unlink()
     except OSError as e: raise OSError(f"Checkpoints can't be written to {folder} ({e.strerror}): pass another `path` to `aae_learner`, or `save=False`.") from e
 
-# %% ../nbs/01_learner.ipynb #7d7af383
+@patch
+def phase_file(self:AAELearner,
+    phase:str # Name of a phase
+) -> Path:
+    "Where `phase` leaves its weights and its record"
+    return self.path/self.model_dir/f'aae-{phase}.safetensors'
+
+@patch
+def _forget_phases(self:AAELearner, phase, resume):
+    "Remove what `phase` and those after it have left: what's trained from here on isn't what it says. The half of `phase` that is to be gone on with stays"
+    def forget():
+        _check_folder(self.path/self.model_dir)
+        later = list(phases)[list(phases).index(phase):]
+        for o in later: self.phase_file(o).unlink(missing_ok=True)
+        for o in later[resume:]: self._forget_unfinished(o)
+    _first_does(forget)
+
+@patch
+def _forget_unfinished(self:AAELearner, phase):
+    for f in (self.path/self.model_dir).glob(f'aae-{phase}-*.safetensors'): f.unlink(missing_ok=True)
+
+def _config(model):
+    "What a model was made with"
+    return {k: getattr(model, k) for k in ('input_size', 'input_channels', 'encoding_dims', 'classes', 'task', 'skip_dropout')}
+
+@patch
+def _save_phase(self:AAELearner, phase, record):
+    state = dict(kind='phase', record=json.loads(json.dumps(record, default=str)), config=_config(self.phase_loss.model), model=self.phase_loss.model.state_dict(), rng=_of_all(rng_state(self.dls.loaders)))
+    try: _first_does(partial(save_checkpoint, self.phase_file(phase), state))
+    except OSError as e: warnings.warn(f"{self.phase_file(phase)} couldn't be written ({e.strerror or e}), so this phase can't be loaded later: the learner has its weights, `learn.export` keeps them.")
+
+
+# %% ../nbs/01_learner.ipynb #f5397ce4
 @contextmanager
 def _without_grad(params):
     "What has a rate of 0 needs no gradient"
@@ -663,27 +1093,37 @@ def _without_grad(params):
         for p in still: p.requires_grad_(True)
 
 @patch
-def _fit_phase(self:AAELearner, phase, n_epoch, lr, body_lr, patience, save, cbs, weights, settings=None, **kwargs):
+def _phase_cbs(self:AAELearner, phase, patience, save, resume, every, settings):
+    "Callbacks of a phase: best weights, early stopping, the watch, and its checkpoints"
+    p, cbs = phases[phase], L(KeepBest(phases[phase].monitor), StopAtNaN(warn=False), WatchCollapse())
+    if patience is not None: cbs.append(EarlyStoppingCallback(p.monitor, comp=np.less, patience=patience))
+    return cbs + L(ResumeCallback(f'aae-{phase}', every, resume, strict=False, settings=settings) if save else None)
+
+@patch
+def _fit_phase(self:AAELearner, phase, n_epoch, lr, body_lr, patience, save, resume, every, cbs, weights, settings=None, **kwargs):
     "Fit `n_epoch` of `phase`, keep its best epoch and save it"
     if n_epoch < 1: raise ValueError(f"A phase needs an epoch or more, not {n_epoch}.")
-    p, model, lr = phases[phase], self.phase_loss.model, ifnone(lr, self.lr)
+    model, lr, n_groups = self.phase_loss.model, ifnone(lr, self.lr), len(self.splitter(self.phase_loss.model))
     weights = {f'{k}_weight': ifnone(v, getattr(model, f'{k}_weight')) for k,v in weights.items()}
-    if save: self._forget_phases(phase)
-    best = KeepBest(p.monitor)
-    stop = L() if patience is None else L(EarlyStoppingCallback(p.monitor, comp=np.less, patience=patience))
-    n_groups = len(self.splitter(model))
+    settings = dict(epochs=n_epoch, lr=lr, body_lr=body_lr, patience=patience, **weights, **(settings or {}), **kwargs)
+    after = [o for o in self.records if o != phase]
+    if save: self._forget_phases(phase, resume)
     lrs = lr if body_lr is None or n_groups < 2 or isinstance(lr, slice) else [body_lr]*(n_groups-1) + [lr]
     still = [p for g in self.splitter(model)[:-1] for p in g] if lrs is not lr and body_lr == 0 else []
+    best, watch, *_ = own = self._phase_cbs(phase, patience, save, resume, every, dict(settings, after=after))
     with self.in_phase(phase), _with(model, **weights), _without_grad(still):
-        self.fit_one_cycle(n_epoch, lrs, cbs=L(best) + stop + L(cbs), reset_opt=True, **kwargs)
+        self.fit_one_cycle(n_epoch, lrs, cbs=own + L(cbs), reset_opt=True, **kwargs)
     metrics = dict(zip(self.recorder.metric_names[1:-1], best.row or []))
-    settings = dict(epochs=n_epoch, lr=lr, body_lr=body_lr, patience=patience, **weights, **(settings or {}), **kwargs)
-    record = dict(phase=phase, settings=settings, after=[o for o in self.records if o != phase], best_epoch=best.best_epoch, metrics=metrics, version=xaaenet.__version__)
+    record = dict(phase=phase, settings=settings, after=after, best_epoch=best.best_epoch, metrics=metrics, version=xaaenet.__version__)
+    if watch.found: record['stopped'] = watch.found
     if save and best.best_epoch is not None: self._save_phase(phase, record)
+    if watch.found: raise FloatingPointError(f"{watch.found} The {phase} phase was stopped, and the learner has its weights of " + ("before it." if best.best_epoch is None else f"epoch {best.best_epoch}, its best."))
+    if save: _first_does(partial(self._forget_unfinished, phase))
     self.records[phase] = record
     return record
 
-# %% ../nbs/01_learner.ipynb #6f42d6be
+
+# %% ../nbs/01_learner.ipynb #f47de4d2
 @patch
 def fit_adversarial(self:AAELearner,
     n_epoch:int, # Epochs
@@ -694,14 +1134,16 @@ def fit_adversarial(self:AAELearner,
     adaptive:bool=False, # Lean to the losing side?
     cov_weight:float=None, # Weight of the decorrelation of z; the model's by default
     patience:int=None, # Stop after so many epochs without a better `swd`
-    save:bool=True, # Leave a checkpoint?
+    save:bool=True, # Leave checkpoints?
+    resume:bool=False, # Go on where this phase died, if it did?
+    every:int=100, # Batches from one checkpoint of the unfinished phase to the next
     cbs=None, # Callbacks
     **kwargs # Passed to `fit_one_cycle`
 ) -> dict: # What was done, and the best epoch's metrics
     "Adversarial phase: bring z to N(0, I), without the decoder"
     if body_lr is None and self.pretrained: body_lr = 0.
     self.adversarial_game.set_turns(n_disc, n_gen, adaptive)
-    return self._fit_phase('adversarial', n_epoch, lr, body_lr, patience, save, cbs, dict(cov=cov_weight), dict(n_disc=n_disc, n_gen=n_gen, adaptive=adaptive), **kwargs)
+    return self._fit_phase('adversarial', n_epoch, lr, body_lr, patience, save, resume, every, cbs, dict(cov=cov_weight), dict(n_disc=n_disc, n_gen=n_gen, adaptive=adaptive), **kwargs)
 
 @patch
 def fit_autoencoder(self:AAELearner,
@@ -714,12 +1156,14 @@ def fit_autoencoder(self:AAELearner,
     adv_weight:float=None, # Weight of the generator's loss; the model's by default
     cov_weight:float=None, # Weight of the decorrelation of z within it; the model's by default
     patience:int=None, # Stop after so many epochs without a better `rec`
-    save:bool=True, # Leave a checkpoint?
+    save:bool=True, # Leave checkpoints?
+    resume:bool=False, # Go on where this phase died, if it did?
+    every:int=100, # Batches from one checkpoint of the unfinished phase to the next
     cbs=None, # Callbacks
     **kwargs # Passed to `fit_one_cycle`
 ) -> dict: # What was done, and the best epoch's metrics
     "Autoencoder phase: paint the clean image from a corrupted one, and stay Gaussian"
-    return self._fit_phase('autoencoder', n_epoch, lr, body_lr, patience, save, L(Denoise(noise, mask)) + L(cbs), dict(rec=rec_weight, adv=adv_weight, cov=cov_weight),
+    return self._fit_phase('autoencoder', n_epoch, lr, body_lr, patience, save, resume, every, L(Denoise(noise, mask)) + L(cbs), dict(rec=rec_weight, adv=adv_weight, cov=cov_weight),
                            dict(noise=noise, mask=mask), **kwargs)
 
 @patch
@@ -733,38 +1177,49 @@ def fit_classifier(self:AAELearner,
     pred_weight:float=None, # Weight of the prediction loss; the model's by default
     cons_weight:float=None, # Weight of the consistency of walked pictures; the model's by default, 0 leaves it out
     patience:int=None, # Stop after so many epochs without a better `pred`
-    save:bool=True, # Leave a checkpoint?
+    save:bool=True, # Leave checkpoints?
+    resume:bool=False, # Go on where this phase died, if it did?
+    every:int=100, # Batches from one checkpoint of the unfinished phase to the next
     cbs=None, # Callbacks
     **kwargs # Passed to `fit_one_cycle`
 ) -> dict: # What was done, and the best epoch's metrics
     "Classifier phase: predict from z, keep painting, and stay Gaussian"
-    return self._fit_phase('classifier', n_epoch, lr, body_lr, patience, save, cbs, dict(rec=rec_weight, adv=adv_weight, cov=cov_weight, pred=pred_weight, cons=cons_weight), **kwargs)
+    return self._fit_phase('classifier', n_epoch, lr, body_lr, patience, save, resume, every, cbs, dict(rec=rec_weight, adv=adv_weight, cov=cov_weight, pred=pred_weight, cons=cons_weight), **kwargs)
 
-# %% ../nbs/01_learner.ipynb #efbdb8f6
+# %% ../nbs/01_learner.ipynb #70b80ab5
+@patch
+def _read_phase(self:AAELearner, phase):
+    "What `phase` has left"
+    f = self.phase_file(phase)
+    if not f.exists(): raise FileNotFoundError(f"There is no finished {phase} phase in {f.parent}.")
+    state, mine = load_checkpoint(f), _config(self.phase_loss.model)
+    if state.get('kind') != 'phase': raise DamagedCheckpoint(f"{f} holds no phase: remove it.")
+    other = [f'{k}={state["config"].get(k)} and this one {v}' for k,v in mine.items() if state['config'].get(k) != v]
+    if other: raise ValueError(f"{f} holds the weights of another model, which has {'; '.join(other)}: make this one alike, or give this learner another `path`.")
+    return state
+
 @patch
 def _finished(self:AAELearner, phase, settings, after):
-    "Is there a record of `phase`, run with these settings after these phases?"
-    f, model = self.phase_file(phase, 'json'), self.phase_loss.model
-    was = _first_does(lambda: json.loads(f.read_text()) if f.exists() else None)
-    if was is None: return False
+    "What `phase` has left, if it was run with these settings after these phases"
+    if not _first_does(self.phase_file(phase).exists): return None
+    try: state = _first_does(partial(self._read_phase, phase))
+    except DamagedCheckpoint as e: return warnings.warn(f"{e} The {phase} phase is trained again.")
+    was, model = state['record'], self.phase_loss.model
     wanted = {k: getattr(model, k) if v is None and k.endswith('_weight') else v for k,v in settings.items()}
     wanted = json.loads(json.dumps(wanted, default=str))
-    return was['after'] == after and all(k in was['settings'] and was['settings'][k] == v for k,v in wanted.items())
+    return state if 'stopped' not in was and was['after'] == after and all(k in was['settings'] and was['settings'][k] == v for k,v in wanted.items()) else None
 
 @patch
 def load_phase(self:AAELearner,
-    phase:str # Name of a finished phase
+    phase:str, # Name of a finished phase
+    state:dict=None # What it has left, if that was read already
 ) -> dict: # Its record
     "Load the weights that `phase` ended with"
-    f = self.phase_file(phase, 'json')
-    def read():
-        if not f.exists(): raise FileNotFoundError(f"There is no finished {phase} phase in {f.parent}.")
-        return json.loads(f.read_text()), torch.load(self.phase_file(phase), map_location='cpu', weights_only=True)
-    record, state = _first_does(read)
-    try: self.phase_loss.model.load_state_dict(state)
+    state = state or _first_does(partial(self._read_phase, phase))
+    try: self.phase_loss.model.load_state_dict(state['model'])
     except RuntimeError as e: raise ValueError(f"{self.phase_file(phase)} holds the weights of another model: give this learner another `path`.") from e
-    self.records[phase] = record
-    return record
+    self.records[phase] = state['record']
+    return state['record']
 
 @patch
 def fit_phases(self:AAELearner,
@@ -783,8 +1238,10 @@ def fit_phases(self:AAELearner,
     pred_weight:float=None, # Weight of the prediction loss; the model's by default
     cons_weight:float=None, # Weight of the consistency of walked pictures in the classifier phase; the model's by default, 0 leaves it out
     patience:int=None, # Stop a phase after so many epochs without a better one
-    resume:bool=False, # Load the phases that are finished already instead of training them again?
-    save:bool=True, # Leave a checkpoint of each phase?
+    resume:bool=False, # Load the phases that are finished, and go on with the one that isn't?
+    save:bool=True, # Leave checkpoints?
+    every:int=100, # Batches from one checkpoint of an unfinished phase to the next
+    seed:int=None, # Of all random numbers
     cbs=None, # Callbacks of every phase
     **kwargs # Passed to `fit_one_cycle`
 ) -> dict: # A record for each phase that was run or loaded
@@ -792,17 +1249,21 @@ def fit_phases(self:AAELearner,
     cov, weights = dict(cov_weight=cov_weight), dict(rec_weight=rec_weight, adv_weight=adv_weight, cov_weight=cov_weight)
     plan = dict(adversarial=(adversarial, dict(n_disc=n_disc, n_gen=n_gen, adaptive=adaptive, **cov)),
                 autoencoder=(autoencoder, dict(noise=noise, mask=mask, **weights)), classifier=(classifier, dict(pred_weight=pred_weight, cons_weight=cons_weight, **weights)))
+    if seed is not None: seed_all(seed + rank_distrib(), self.dls.loaders)
     self._records = {}
     done, say = {}, noop if self.logger is noop or rank_distrib() else print
     for name,(n, settings) in plan.items():
         if not n: continue
-        if resume and self._finished(name, dict(epochs=n, lr=ifnone(lr, self.lr), patience=patience, **settings, **kwargs), list(done)):
-            done[name] = self.load_phase(name)
+        settings = dict(lr=ifnone(lr, self.lr), patience=patience, **settings, **kwargs)
+        was = self._finished(name, dict(epochs=n, **settings), list(done)) if resume else None
+        if was:
+            done[name] = self.load_phase(name, was)
+            set_rng_state(was['rng'][rank_distrib()], self.dls.loaders) # so that the next phase begins as it would have
             say(f'{name}: finished before, loaded from {self.phase_file(name).name}')
         else:
-            resume = False # what follows a phase that's trained again must be trained again
             say(name)
-            done[name] = getattr(self, f'fit_{name}')(n, lr=lr, patience=patience, save=save, cbs=cbs, **settings, **kwargs)
+            done[name] = getattr(self, f'fit_{name}')(n, save=save, cbs=cbs, resume=resume, every=every, **settings)
+            resume = False # what follows a phase that has been trained must be trained
     return done
 
 # %% ../nbs/01_learner.ipynb #9a166305
