@@ -361,7 +361,7 @@ def _unpack(o, tensors):
     v = _unpack(v, tensors) if isinstance(v, dict) else [_unpack(e, tensors) for e in v]
     return dict(list=list, tuple=tuple, L=L)[kind](v)
 
-# %% ../nbs/01_learner.ipynb #9111ad29
+# %% ../nbs/01_learner.ipynb #c6983657
 def _crc(t): return zlib.crc32(t.reshape(-1).view(torch.uint8).numpy())
 
 def _sync_to_disk(path):
@@ -380,6 +380,14 @@ def _write(path, save):
     finally:
         with contextlib.suppress(OSError): tmp.unlink(missing_ok=True)
 
+def _check_folder(folder):
+    "See that files can be written into `folder`"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder/'.try', lambda f: f.write_text(''))
+        (folder/'.try').unlink()
+    except OSError as e: raise OSError(f"Checkpoints can't be written to {folder} ({e.strerror}): give another `path`, or train without checkpoints (`save=False`).") from e
+
 def save_checkpoint(
     path, # Of the file, by custom `.safetensors`
     state:dict # Nested dicts, lists and tuples of numbers, text, arrays and tensors
@@ -393,10 +401,7 @@ def save_checkpoint(
         seen.add(t.untyped_storage().data_ptr())
     sums = {k: _crc(t) for k,t in tensors.items()}
     meta = dict(state=text, sums=json.dumps(sums), sum=str(zlib.crc32((text + json.dumps(sums)).encode())))
-    def save(tmp):
-        try: safetensors.torch.save_file(tensors, tmp, meta)
-        except safetensors.SafetensorError as e: raise OSError(28 if 'os error 28' in str(e) else 5, str(e)) from e # as a file of Python's own would
-    _write(Path(path), save)
+    _write(Path(path), lambda tmp: tmp.write_bytes(safetensors.torch.save(tensors, meta)))
 
 # %% ../nbs/01_learner.ipynb #bf22494e
 def load_checkpoint(
@@ -452,7 +457,7 @@ def seed_all(
     set_seed(seed)
     for i,o in enumerate(o for dl in dls for o in _rngs_of(dl)): o.seed(seed + i) if isinstance(o, random.Random) else o.manual_seed(seed + i)
 
-# %% ../nbs/01_learner.ipynb #cff76140
+# %% ../nbs/01_learner.ipynb #74ba71ac
 def _plain_attrs(o, skip=('learn', 'run', 'start_epoch')):
     "What of the attributes of `o` a checkpoint can hold; not the time of day at which an epoch began"
     res = {}
@@ -489,6 +494,17 @@ def _data_sum(dl):
     items = getattr(dl, 'items', None)
     if isinstance(items, pd.DataFrame): return int(pd.util.hash_pandas_object(items, index=False).sum() % 2**32)
     return zlib.crc32('\n'.join(map(str, items)).encode()) if items is not None and len(items) and isinstance(items[0], (str, Path)) else None
+
+def _first_does(f):
+    "What `f` returns or raises in the first of several processes, in all"
+    if num_distrib() < 2 or not torch.distributed.is_initialized(): return f()
+    res = [None]
+    if not rank_distrib():
+        try: res = [(f(), None)]
+        except Exception as e: res = [(None, e)]
+    torch.distributed.broadcast_object_list(res)
+    if res[0][1] is not None: raise res[0][1]
+    return res[0][0]
 
 def _of_all(o):
     "What each of the processes has for `o`"
@@ -614,7 +630,7 @@ def write(self:ResumeCallback, state):
     except OSError as e: return warnings.warn(f"{file} couldn't be written ({e.strerror or e}): the training goes on, and an earlier checkpoint stays if there is one. Make room, or see that {file.parent} is there.")
     for f in self.files[1 if self.done[0] == self.n_epoch else 2:]: f.unlink(missing_ok=True)
 
-# %% ../nbs/01_learner.ipynb #48cb1d28
+# %% ../nbs/01_learner.ipynb #3d7d8e4a
 @patch
 def newest(self:ResumeCallback):
     "The newest checkpoint of this run that can be read, if any"
@@ -642,15 +658,17 @@ def take_up(self:ResumeCallback, state):
     _set_grads(list(model.parameters()), state['grads'])
     if state['scaler']: learn.scaler.load_state_dict(state['scaler'])
     if self.done[0]: # those who know nothing of it sleep until the epoch that isn't done
-        self.skipping = [o for o in learn.cbs if o is not self and o.run]
+        self.skipping = [o for o in learn.cbs if o is not self and o.run and not isinstance(o, ProgressCallback)]
         for o in self.skipping: o.run = False
     else: self.restore_callbacks()
     if learn.logger is not noop: print(f'goes on at epoch {self.done[0]}, batch {self.done[1]}')
 
 @patch
 def end_skipping(self:ResumeCallback):
+    "Wake the callbacks, and write the rows of the epochs that are done"
     for o in self.skipping: o.run = True
     self.restore_callbacks()
+    for i,row in enumerate(self.recorder.values if hasattr(self, 'recorder') else []): self.learn.logger([i, *row] + ['']*self.recorder.add_time)
     set_rng_state(self.state['rng'][rank_distrib()], self.learn.dls.loaders)
     if self.done[0] == self.n_epoch: self.state = None
 
@@ -863,18 +881,7 @@ def get_preds(self:AAELearner, *args, **kwargs):
     "fastai's `get_preds`, without the decoder; `with_loss` gives the prediction loss of each item"
     with self._mode(predicting=True, decoding=False), self.removed_cbs(self._grab_cbs(DistributedPhases)): return Learner.get_preds(self, *args, **kwargs)
 
-# %% ../nbs/01_learner.ipynb #d87346cb
-def _first_does(f):
-    "What `f` returns or raises in the first of several processes, in all"
-    if num_distrib() < 2 or not torch.distributed.is_initialized(): return f()
-    res = [None]
-    if not rank_distrib():
-        try: res = [(f(), None)]
-        except Exception as e: res = [(None, e)]
-    torch.distributed.broadcast_object_list(res)
-    if res[0][1] is not None: raise res[0][1]
-    return res[0][0]
-
+# %% ../nbs/01_learner.ipynb #8eb466a9
 def _leave_group():
     "Without this, threads of the process group may abort a process that has ended well"
     if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
@@ -1041,15 +1048,7 @@ def aae_learner(
                        wd=wd, wd_bn_bias=wd_bn_bias, train_bn=train_bn, moms=moms, pretrained=pretrained and not isinstance(arch, nn.Module))
     return learn
 
-# %% ../nbs/01_learner.ipynb #bae972be
-def _check_folder(folder):
-    "See that files can be written into `folder`"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder/'.try', lambda f: f.write_text(''))
-        (folder/'.try').unlink()
-    except OSError as e: raise OSError(f"Checkpoints can't be written to {folder} ({e.strerror}): pass another `path` to `aae_learner`, or `save=False`.") from e
-
+# %% ../nbs/01_learner.ipynb #96278199
 @patch
 def phase_file(self:AAELearner,
     phase:str # Name of a phase
@@ -1063,7 +1062,8 @@ def _forget_phases(self:AAELearner, phase, resume):
     def forget():
         _check_folder(self.path/self.model_dir)
         later = list(phases)[list(phases).index(phase):]
-        for o in later: self.phase_file(o).unlink(missing_ok=True)
+        for o in later:
+            for f in (self.phase_file(o), *self.phase_file(o).parent.glob(f'.aae-{o}*')): f.unlink(missing_ok=True) # the latter were half written at a death
         for o in later[resume:]: self._forget_unfinished(o)
     _first_does(forget)
 
