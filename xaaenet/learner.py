@@ -295,7 +295,7 @@ class Denoise(Callback):
     ): self.noise,self.mask = noise,mask
     def before_batch(self): self.learn.xb = corrupt(self.xb[0], self.noise, self.mask), self.xb[0]
 
-# %% ../nbs/01_learner.ipynb #96bb74ad
+# %% ../nbs/01_learner.ipynb #49efcc84
 class KeepBest(TrackerCallback):
     "Keep the weights of the epoch with the lowest `monitor`, and bring them back when the fit ends"
     order = TrackerCallback.order+1
@@ -317,7 +317,7 @@ class KeepBest(TrackerCallback):
     def after_fit(self):
         if self.state is not None: self.aae.load_state_dict(self.state)
         elif self.run:
-            spoilt = not all(p.isfinite().all() for p in self.aae.parameters())
+            spoilt = not all(p.isfinite().all() for p in self.aae.state_dict().values()) # a batch norm's statistics too
             if spoilt: self.aae.load_state_dict(self.begin)
             warnings.warn(f"No epoch had a finite `{self.monitor}`, so there are no best weights to go back to" + ("; the model has those from before this fit." if spoilt else '.'))
         self.state,self.begin = None,None
@@ -680,7 +680,7 @@ def restore_callbacks(self:ResumeCallback):
     for k,o in _stateful(self.learn).items():
         for name,v in copy(self.state['callbacks'].get(k, {})).items(): setattr(o, name, deepcopy(v))
 
-# %% ../nbs/01_learner.ipynb #369bef24
+# %% ../nbs/01_learner.ipynb #3961e7cc
 def _batch_items(dl, i):
     "Items of batch `i` of the pass that `dl` is in, or None where it doesn't tell"
     dl = getattr(dl, 'dl', dl)
@@ -702,7 +702,10 @@ class StopAtNaN(Callback):
     ): self.warn = warn
     def before_fit(self): self.found = None
     def after_batch(self):
-        if not len(self.recorder.losses) or math.isfinite(self.recorder.losses[-1]): return
+        if len(self.recorder.losses) and not math.isfinite(self.recorder.losses[-1]): self.stop()
+
+    def stop(self):
+        "Say what the batch held, and end the fit"
         rows, items = _not_finite((*self.xb, *self.yb)), _batch_items(self.dl, self.iter)
         which = [items[r] for r in rows] if rows and items else rows if rows else items
         what = ("pixels or targets that aren't finite numbers in " if rows else 'of ') + ('rows ' if rows and not items else '') + ', '.join(map(str, which)) if which else ''
@@ -833,7 +836,7 @@ class AAELearner(Learner):
     def to_fp16(self, **kwargs): return self.to_fp32().add_cb(DeviceMixedPrecision(**kwargs))
     def to_bf16(self): return self.to_fp32().add_cb(DeviceMixedPrecision(amp_mode=AMPMode.BF16))
 
-# %% ../nbs/01_learner.ipynb #bdf65958
+# %% ../nbs/01_learner.ipynb #c085ffce
 @patch
 @contextmanager
 def in_phase(self:AAELearner,
@@ -867,6 +870,15 @@ def _mended(self:AAELearner):
             if isinstance(cb, ProgressCallback): vars(cb).pop('mbar', None)
         self._end_cleanup()
         self.zero_grad()
+        raise
+
+@patch
+def _do_one_batch(self:AAELearner):
+    "MS-SSIM refuses what isn't a number before there is a loss to look at"
+    try: Learner._do_one_batch(self)
+    except ValueError:
+        watch, pic = first(self.cbs.filter(risinstance(StopAtNaN))), self.phase_loss.model.decoder_output
+        if watch and self.training and (_not_finite((*self.xb, *self.yb)) or pic is not None and not pic.isfinite().all()): watch.stop()
         raise
 
 @patch
@@ -1082,7 +1094,7 @@ def _save_phase(self:AAELearner, phase, record):
     except OSError as e: warnings.warn(f"{self.phase_file(phase)} couldn't be written ({e.strerror or e}), so this phase can't be loaded later: the learner has its weights, `learn.export` keeps them.")
 
 
-# %% ../nbs/01_learner.ipynb #f5397ce4
+# %% ../nbs/01_learner.ipynb #b3438ce5
 @contextmanager
 def _without_grad(params):
     "What has a rate of 0 needs no gradient"
@@ -1117,7 +1129,7 @@ def _fit_phase(self:AAELearner, phase, n_epoch, lr, body_lr, patience, save, res
     record = dict(phase=phase, settings=settings, after=after, best_epoch=best.best_epoch, metrics=metrics, version=xaaenet.__version__)
     if watch.found: record['stopped'] = watch.found
     if save and best.best_epoch is not None: self._save_phase(phase, record)
-    if watch.found: raise FloatingPointError(f"{watch.found} The {phase} phase was stopped, and the learner has its weights of " + ("before it." if best.best_epoch is None else f"epoch {best.best_epoch}, its best."))
+    if watch.found: raise FloatingPointError(f"{watch.found} The {phase} phase was stopped, and the learner has its weights " + ("from before it." if best.best_epoch is None else f"of epoch {best.best_epoch}, its best."))
     if save: _first_does(partial(self._forget_unfinished, phase))
     self.records[phase] = record
     return record
