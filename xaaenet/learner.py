@@ -714,7 +714,7 @@ class StopAtNaN(Callback):
     def after_fit(self):
         if self.found and self.warn: warnings.warn(self.found)
 
-# %% ../nbs/01_learner.ipynb #4a4a62e0
+# %% ../nbs/01_learner.ipynb #c239f1cd
 def effective_dims(
     cov:torch.Tensor # Covariance of latent vectors `[dims, dims]`
 ) -> float: # From 1 to dims
@@ -743,10 +743,10 @@ class WatchCollapse(Callback):
         row = dict(zip(self.recorder.metric_names[1:], self.recorder.values[-1])) if len(self.recorder.values) else {}
         self.wins = self.wins+1 if row.get('disc', 1.) < self.won else 0
         if self.wins > 1: self.say('game', f"the discriminator tells encoded vectors from Gaussian ones without fail (loss {row['disc']:.2g}; 0.69 is a draw), so the encoder learns little from it: try `adaptive=True`, `n_gen=2`, a lower `lr` or larger batches.")
-        if getattr(self, 'n', 0) < 2: return
+        if getattr(self, 'n', 0) < 2 or self.train_iter < 30: return # until then z isn't normalised by its own statistics in evaluation
         mean = self.sum/self.n
         cov = self.outer/self.n - mean[:,None]*mean
-        dims, var = len(mean), cov.trace().item()/len(mean)
+        dims, var = len(mean), max(0., cov.trace().item()/len(mean))
         if var < 0.01: self.say('variance', f"z hardly varies over the validation images (variance {var:.2g}, a Gaussian's is 1), so all images look alike to the head: try a lower `lr`, or see that validation images are like those of the training set.")
         elif dims >= 10 and (used := effective_dims(cov)) < self.used*dims: self.say('dims', f"z moves in about {used:.1f} of its {dims} dimensions: raise `cov_weight`, or make a model with fewer `encoding_dims`.")
 
