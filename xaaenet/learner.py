@@ -583,7 +583,7 @@ class ResumeCallback(Callback):
         self.done = self.epoch+1,0
         if self.train_iter - self.last >= self.every or self.done[0] == self.n_epoch: self.save()
 
-# %% ../nbs/01_learner.ipynb #0a5d7b80
+# %% ../nbs/01_learner.ipynb #49143933
 @patch(as_prop=True)
 def where(self:ResumeCallback): return Path(self.folder) if self.folder else self.learn.path/self.learn.model_dir
 
@@ -609,7 +609,7 @@ def run_settings(self:ResumeCallback):
     "What must be the same in a run that goes on"
     weights = [(k, list(v.shape)) for k,v in get_model(self.learn.model).state_dict().items()]
     dls = self.learn.dls.loaders
-    return dict(epochs=self.n_epoch, batches=len(dls[0]), weights=zlib.crc32(str(weights).encode()), data=[_data_sum(dl) for dl in dls], processes=num_distrib()) | self.settings
+    return dict(epochs=self.n_epoch, batches=len(dls[0]), weights=zlib.crc32(str(weights).encode()), data=[_data_sum(dl) for dl in dls], processes=max(1, num_distrib())) | self.settings
 
 @patch
 def save(self:ResumeCallback):
