@@ -8,11 +8,11 @@ Docs: https://xaaenet.github.io/xaaenet/learner.html.md"""
 __all__ = ['phases', 'plain_dl', 'plain_dls', 'check_images', 'check_dls', 'Phase', 'PhaseLoss', 'sliced_wasserstein',
            'gaussian_swd', 'LossPart', 'LatentDistance', 'AdversarialGame', 'random_squares', 'corrupt', 'Denoise',
            'KeepBest', 'DamagedCheckpoint', 'save_checkpoint', 'load_checkpoint', 'rng_state', 'set_rng_state',
-           'seed_all', 'ResumeCallback', 'StopAtNaN', 'effective_dims', 'WatchCollapse', 'DeviceMixedPrecision',
-           'GatherLatents', 'AAELearner', 'DistributedPhases', 'aae_splitter', 'aae_learner']
+           'seed_all', 'ResumeCallback', 'rare_enough', 'StopAtNaN', 'effective_dims', 'WatchCollapse',
+           'DeviceMixedPrecision', 'GatherLatents', 'AAELearner', 'DistributedPhases', 'aae_splitter', 'aae_learner']
 
-# %% ../nbs/01_learner.ipynb #1be3f954
-import atexit, contextlib, json, math, os, random, threading, warnings, zlib
+# %% ../nbs/01_learner.ipynb #d24e9506
+import atexit, contextlib, json, math, os, random, threading, time, warnings, zlib
 from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy, deepcopy
 from dataclasses import dataclass
@@ -531,24 +531,25 @@ class _Watched:
             del b
             self.cb.batch_done(i)
 
-# %% ../nbs/01_learner.ipynb #88545e4d
+# %% ../nbs/01_learner.ipynb #f6761e6e
 class ResumeCallback(Callback):
     "Save the whole state of a fit every so many batches, and go on from there after any death; works with any `Learner`"
     order = 200 # after all others
     def __init__(self,
         name:str='resume', # Files are called `{name}-{fit}-{step}.safetensors`, with the fit's number in this process
-        every:int=100, # Batches from one checkpoint to the next
+        every:int=None, # Batches from one checkpoint to the next; by default 100, or more where writing would take over a twentieth of the time
         resume:bool=True, # Go on from the newest checkpoint? If not, those that are there are removed
         path=None, # Their folder; the learner's for models by default
         strict:bool=True, # Raise an error if they are of another run? If not, say so and begin anew
         settings:dict=None # What else has to be the same for a run to be the same
     ):
-        if every < 1: raise ValueError(f"`every` is a number of batches, 1 or more, not {every}.")
+        if every is not None and every < 1: raise ValueError(f"`every` is a number of batches, 1 or more, not {every}.")
         self.prefix,self.every,self.resume,self.folder,self.strict,self.fits = name,every,resume,path,strict,0
         self.settings = json.loads(json.dumps(settings or {}, default=str))
 
     def before_fit(self):
         self.state,self.epoch_rng,self.skipping,self.done,self.offset,self.last = None,None,[],(0,0),0,0
+        self.gap,self.since = self.every or 100,time.monotonic()
         if hasattr(self.learn, 'lr_finder') or hasattr(self.learn, 'gather_preds'): self.run = False; return
         self.fits += 1
         _first_does(self.prepare)
@@ -572,18 +573,20 @@ class ResumeCallback(Callback):
     def before_batch(self):
         if self.training: self.learn.iter += self.offset
 
+    @property
+    def due(self): return self.train_iter - self.last >= self.gap
     def batch_done(self, n):
         self.done = self.epoch,n
-        if self.train_iter - self.last >= self.every: self.save()
+        if self.due: self.save()
 
     def after_epoch(self):
         if self.epoch < self.done[0]: # one that was skipped
             if self.epoch == self.done[0]-1: self.end_skipping()
             return
         self.done = self.epoch+1,0
-        if self.train_iter - self.last >= self.every or self.done[0] == self.n_epoch: self.save()
+        if self.due or self.done[0] == self.n_epoch: self.save()
 
-# %% ../nbs/01_learner.ipynb #49143933
+# %% ../nbs/01_learner.ipynb #79dfc35a
 @patch(as_prop=True)
 def where(self:ResumeCallback): return Path(self.folder) if self.folder else self.learn.path/self.learn.model_dir
 
@@ -617,11 +620,22 @@ def save(self:ResumeCallback):
     learn, params = self.learn, list(get_model(self.learn.model).parameters())
     grads = _grads(params)
     if num_distrib() > 1 and any(isinstance(g, torch.Tensor) for g in grads): return # each process has its own: wait for the step
+    began, batches = time.monotonic(), max(1, self.train_iter - self.last)
     self.last = self.train_iter
     state = dict(kind='fit', run=self.run_settings, done=self.done, step=self.train_iter, pct_train=learn.pct_train, model=get_model(learn.model).state_dict(),
                  optimizer=learn.opt.state_dict(), scaler=s.state_dict() if (s := getattr(learn, 'scaler', None)) else None, grads=grads,
                  callbacks={k: _plain_attrs(o) for k,o in _stateful(learn).items()}, rng=_of_all(rng_state(learn.dls.loaders)), epoch_rng=_of_all(self.epoch_rng))
     _first_does(partial(self.write, state))
+    self.gap = self.every or _first_does(lambda: rare_enough(time.monotonic() - began, (began - self.since)/batches)) # one for all processes
+    self.since = time.monotonic()
+
+def rare_enough(
+    cost:float, # Seconds to write a checkpoint
+    batch:float, # Seconds a batch
+    share:float=0.05 # Of the time that may go into writing
+) -> int: # Batches from one checkpoint to the next, 100 or more
+    "How often to save"
+    return max(100, math.ceil(cost/(share*max(batch, 1e-9))))
 
 @patch
 def write(self:ResumeCallback, state):
@@ -1135,7 +1149,7 @@ def _fit_phase(self:AAELearner, phase, n_epoch, lr, body_lr, patience, save, res
     return record
 
 
-# %% ../nbs/01_learner.ipynb #f47de4d2
+# %% ../nbs/01_learner.ipynb #d5bc5ca4
 @patch
 def fit_adversarial(self:AAELearner,
     n_epoch:int, # Epochs
@@ -1148,7 +1162,7 @@ def fit_adversarial(self:AAELearner,
     patience:int=None, # Stop after so many epochs without a better `swd`
     save:bool=True, # Leave checkpoints?
     resume:bool=False, # Go on where this phase died, if it did?
-    every:int=100, # Batches from one checkpoint of the unfinished phase to the next
+    every:int=None, # Batches from one checkpoint of the unfinished phase to the next; by default 100, or more where writing would take over a twentieth of the time
     cbs=None, # Callbacks
     **kwargs # Passed to `fit_one_cycle`
 ) -> dict: # What was done, and the best epoch's metrics
@@ -1170,7 +1184,7 @@ def fit_autoencoder(self:AAELearner,
     patience:int=None, # Stop after so many epochs without a better `rec`
     save:bool=True, # Leave checkpoints?
     resume:bool=False, # Go on where this phase died, if it did?
-    every:int=100, # Batches from one checkpoint of the unfinished phase to the next
+    every:int=None, # Batches from one checkpoint of the unfinished phase to the next; by default 100, or more where writing would take over a twentieth of the time
     cbs=None, # Callbacks
     **kwargs # Passed to `fit_one_cycle`
 ) -> dict: # What was done, and the best epoch's metrics
@@ -1191,14 +1205,14 @@ def fit_classifier(self:AAELearner,
     patience:int=None, # Stop after so many epochs without a better `pred`
     save:bool=True, # Leave checkpoints?
     resume:bool=False, # Go on where this phase died, if it did?
-    every:int=100, # Batches from one checkpoint of the unfinished phase to the next
+    every:int=None, # Batches from one checkpoint of the unfinished phase to the next; by default 100, or more where writing would take over a twentieth of the time
     cbs=None, # Callbacks
     **kwargs # Passed to `fit_one_cycle`
 ) -> dict: # What was done, and the best epoch's metrics
     "Classifier phase: predict from z, keep painting, and stay Gaussian"
     return self._fit_phase('classifier', n_epoch, lr, body_lr, patience, save, resume, every, cbs, dict(rec=rec_weight, adv=adv_weight, cov=cov_weight, pred=pred_weight, cons=cons_weight), **kwargs)
 
-# %% ../nbs/01_learner.ipynb #70b80ab5
+# %% ../nbs/01_learner.ipynb #e8b4390a
 @patch
 def _read_phase(self:AAELearner, phase):
     "What `phase` has left"
@@ -1252,7 +1266,7 @@ def fit_phases(self:AAELearner,
     patience:int=None, # Stop a phase after so many epochs without a better one
     resume:bool=False, # Load the phases that are finished, and go on with the one that isn't?
     save:bool=True, # Leave checkpoints?
-    every:int=100, # Batches from one checkpoint of an unfinished phase to the next
+    every:int=None, # Batches from one checkpoint of an unfinished phase to the next; by default 100, or more where writing would take over a twentieth of the time
     seed:int=None, # Of all random numbers
     cbs=None, # Callbacks of every phase
     **kwargs # Passed to `fit_one_cycle`
