@@ -311,7 +311,12 @@ def loss_task(
     if 'BCE' in name or 'binary_cross_entropy' in name: return 'labels'
     return 'category' if getattr(loss_func, 'y_int', False) or re.search('cross_?entropy|nll|focal', name.lower()) else 'score'
 
-# %% ../nbs/00_model.ipynb #65bf3e85
+# %% ../nbs/00_model.ipynb #88c6b27f
+def _check_numbers(task, **numbers):
+    for k,v in numbers.items():
+        if isinstance(v, bool) or not isinstance(v, int) or v < 1: raise ValueError(f"`{k}` is a whole number, 1 or more, not {v!r}.")
+    if task == 'category' and numbers['classes'] < 2: raise ValueError("One class leaves nothing to tell apart: `classes` must be 2 or more, or the task 'labels' or 'score'.")
+
 def _check_dropout(p):
     if not 0 <= p <= 1: raise ValueError(f"`skip_dropout` is a probability in [0, 1], not {p}.")
     if 0.9 < p < 1: raise ValueError(f"`skip_dropout` {p} would scale what it lets through by {1/(1-p):.0f}: use 1 (closed) or at most 0.9.")
@@ -337,7 +342,7 @@ def _check_encoder(encoder, shape, name):
         raise ValueError(f"Images of {shape[1]}x{shape[2]} px are smaller than {name} allows, which shrinks them {stride} times: resize them to {stride} px or more.")
     return feats, skips
 
-# %% ../nbs/00_model.ipynb #4bc926c8
+# %% ../nbs/00_model.ipynb #1acba034
 class AAE(nn.Module):
     "Adversarial autoencoder used by xAAEnet: encoder, latent z, linear head, discriminator and U-Net decoder"
     def __init__(self,
@@ -369,6 +374,7 @@ class AAE(nn.Module):
         self.rec_weight, self.adv_weight, self.cov_weight, self.pred_weight, self.cons_weight = rec_weight, adv_weight, cov_weight, pred_weight, cons_weight
         self.task = task or loss_task(self.pred_loss)
         if self.task not in tasks: raise ValueError(f"`task` is one of {', '.join(tasks)}, not {task!r}.")
+        _check_numbers(self.task, input_channels=input_channels, encoding_dims=encoding_dims, classes=classes)
         self._forget()
 
         self.encoder = create_encoder(arch, input_channels, pretrained)
