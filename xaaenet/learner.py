@@ -68,10 +68,15 @@ def _one_batch(dl):
         if len(dl) == 0: raise ValueError(f"The training set of {dl.n} items doesn't fill one batch of {dl.bs}: use a smaller batch size.") from e
         raise
 
-# %% ../nbs/01_learner.ipynb #68527780
+# %% ../nbs/01_learner.ipynb #b822832a
+def _plain_sizes(dl):
+    "Rows and batch size of a loader of PyTorch's own, where it has them"
+    return len(dl.dataset) if hasattr(getattr(dl, 'dataset', None), '__len__') and getattr(dl, 'batch_sampler', None) is not None else None, getattr(dl, 'batch_size', None)
+
 def _check_sizes(dls, n_procs=1):
     "Batch sizes that batch norm or the game can't work with"
-    dl, n, bs = dls.train, getattr(dls.train, 'n', None), getattr(dls.train, 'bs', None)
+    dl = dls.train
+    n, bs = (getattr(dl, 'n', None), getattr(dl, 'bs', None)) if isinstance(dl, DataLoader) else _plain_sizes(dl)
     if n is None or bs is None: return
     if n_procs > 1:
         n = -(-n // n_procs)

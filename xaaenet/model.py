@@ -141,7 +141,7 @@ def find_skips(
     skips = [(m, ran[m][3]) for size, m in last.items() if min(feats.shape[-2:]) > 0 and size[0] > feats.shape[-2] and size[1] > feats.shape[-1]]
     return feats, sorted(skips, key=lambda o: o[1][-1])
 
-# %% ../nbs/00_model.ipynb #a7b89330
+# %% ../nbs/00_model.ipynb #100bb80c
 def _fit_size(x, size):
     "Bring `x` to `size`: an odd size was rounded up on the way down, so that cutting a row restores it"
     h, w = size
@@ -158,8 +158,8 @@ class UnetBlock(nn.Module):
         final_div:bool=True # Keep all the channels? The last block halves them
     ):
         super().__init__()
-        n_up, self.size, self.skip_c = up_c//2, tuple(size), skip_c if p < 1 else 0
-        nf = (n_up + skip_c) // (1 if final_div else 2)
+        n_up, self.size, self.skip_c = max(1, up_c//2), tuple(size), skip_c if p < 1 else 0
+        nf = max(1, (n_up + skip_c) // (1 if final_div else 2)) # a thin encoder far below the image's size runs out of channels to halve
         self.shuf = PixelShuffle_ICNR(up_c, n_up, norm_type=None)
         self.skip = nn.Sequential(BatchNorm(skip_c), nn.Dropout2d(p)) if self.skip_c else None
         self.conv1, self.conv2 = ConvLayer(n_up + self.skip_c, nf), ConvLayer(nf, nf)
