@@ -9,8 +9,8 @@ __all__ = ['tasks', 'default_device', 'TimmEncoder', 'create_encoder', 'feature_
            'LatentNorm', 'latent_discriminator', 'LatentHead', 'ms_ssim_weights', 'ms_ssim', 'reconstruction_loss',
            'decorrelation_loss', 'loss_task', 'AAE', 'frozen_stats', 'evaluating', 'to_8_bit']
 
-# %% ../nbs/00_model.ipynb #74c54ddb
-import inspect, re
+# %% ../nbs/00_model.ipynb #f9da86a9
+import inspect, re, weakref
 from functools import partial
 from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
@@ -342,7 +342,7 @@ def _check_encoder(encoder, shape, name):
         raise ValueError(f"Images of {shape[1]}x{shape[2]} px are smaller than {name} allows, which shrinks them {stride} times: resize them to {stride} px or more.")
     return feats, skips
 
-# %% ../nbs/00_model.ipynb #1acba034
+# %% ../nbs/00_model.ipynb #f828f5aa
 class AAE(nn.Module):
     "Adversarial autoencoder used by xAAEnet: encoder, latent z, linear head, discriminator and U-Net decoder"
     def __init__(self,
@@ -382,6 +382,7 @@ class AAE(nn.Module):
         feats, skips = _check_encoder(self.encoder, (input_channels, *self.input_size), name)
         self.feat_shape, n = tuple(feats.shape[1:]), feats[0].numel()
         self.hooks = hook_outputs([m for m,_ in skips], detach=False) if skip_dropout < 1 else []
+        if self.hooks: weakref.finalize(self, self.hooks.remove) # an encoder of the user's own may outlive the model
         self.bottleneck = nn.Sequential(nn.Flatten(), nn.Linear(n, encoding_dims), LatentNorm(encoding_dims))
         self.head = LatentHead(encoding_dims, classes)
         self.discriminator = latent_discriminator(encoding_dims)
