@@ -87,6 +87,16 @@ def _check_sizes(dls, n_procs=1):
     if len(dls.loaders) < 2 or not len(dls.valid): raise ValueError("There is no validation set, and the best weights are chosen on one: split the data, for instance with `RandomSplitter()`.")
     if bs < 32: warnings.warn(f"A batch of {bs} is small for the adversarial game: z is normalised over the batch, and 32 or more tell a Gaussian better.")
 
+def _check_loss(loss_func, y, n_out):
+    "Call the prediction loss once, on logits of 0"
+    if not isinstance(y, torch.Tensor): raise ValueError(f"The targets are {type(y).__name__}, and a tensor of categories, labels or scores is needed: give the `DataBlock` one of their blocks.")
+    if y.is_floating_point() and not y.isfinite().all(): raise ValueError("The targets have missing values (NaN or infinite): take those rows out of the data, or fill them in.")
+    f = getattr(loss_func, 'func', loss_func)
+    device = next((b.device for b in f.buffers()), y.device) if isinstance(f, nn.Module) else y.device # where class weights are
+    try: loss_func(torch.zeros(len(y), n_out, device=device), y.to(device))
+    except Exception as e: # it may be anyone's code
+        raise ValueError(f"The prediction loss {loss_func} doesn't take logits {[len(y), n_out]} and targets {list(y.shape)} of {y.dtype}: pass another `loss_func` or `n_out`. ({type(e).__name__}: {e})") from e
+
 def check_dls(
     dls:DataLoaders, # To be trained on
     n_out:int=None # Outputs of the head; taken from `dls` by default
@@ -101,7 +111,8 @@ def check_dls(
         if isinstance(y, cls): raise ValueError(f"The targets are {name}, and xAAEnet explains categories, labels and scores: give the `DataBlock` a `CategoryBlock`, `MultiCategoryBlock` or `RegressionBlock`.")
     n_out = ifnone(n_out, get_c(dls))
     if not n_out: raise ValueError("The number of outputs can't be told from the dls: set `dls.c`, or pass `n_out`.")
-    if type(y) is TensorCategory and n_out < 2: raise ValueError(f"All images have one class ({dls.vocab[0] if len(dls.vocab) else 'none'}), so there's nothing to tell apart: two classes or more are needed.")
+    vocab = getattr(dls.train_ds, 'vocab', ())
+    if type(y) is TensorCategory and n_out < 2: raise ValueError(f"All images have one class ({vocab[0] if len(vocab) else 'of number 0'}), so there's nothing to tell apart: two classes or more are needed.")
     xv = _one_batch(dls.valid)[0]
     check_images(xv)
     if xv.shape[1:] != x.shape[1:]: raise ValueError(f"Training images are {list(x.shape[1:])} and validation images {list(xv.shape[1:])}: give both the same `item_tfms`.")
@@ -1074,6 +1085,7 @@ def aae_learner(
     (x, y, *_), n_out = check_dls(dls, n_out)
     loss_func = ifnone(loss_func, getattr(dls.train_ds, 'loss_func', None))
     if loss_func is None: raise ValueError("The prediction loss can't be told from the dls: pass `loss_func`, for instance `CrossEntropyLossFlat()`.")
+    _check_loss(loss_func, y, n_out)
     model = AAE(tuple(x.shape[-2:]), x.shape[1], classes=n_out, arch=arch, pretrained=pretrained, loss_func=loss_func, task=task or _target_task(y, loss_func), **kwargs)
     learn = AAELearner(dls, model, opt_func=opt_func, lr=lr, splitter=splitter, cbs=cbs, metrics=metrics, path=path, model_dir=model_dir,
                        wd=wd, wd_bn_bias=wd_bn_bias, train_bn=train_bn, moms=moms, pretrained=pretrained and not isinstance(arch, nn.Module))

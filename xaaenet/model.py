@@ -11,6 +11,7 @@ __all__ = ['tasks', 'default_device', 'TimmEncoder', 'create_encoder', 'feature_
 
 # %% ../nbs/00_model.ipynb #f9da86a9
 import inspect, re, weakref
+from numbers import Integral, Real
 from functools import partial
 from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
@@ -23,7 +24,7 @@ from fastai.layers import BatchNorm, ConvLayer, PixelShuffle_ICNR, apply_init
 from fastai.losses import CrossEntropyLossFlat
 from fastai.callback.hook import hook_outputs
 from fastai.vision.learner import create_body, model_meta
-from fastcore.all import L, patch, listify
+from fastcore.all import L, patch, listify, ifnone
 
 # %% ../nbs/00_model.ipynb #d521b7f9
 def default_device() -> torch.device:
@@ -82,9 +83,9 @@ def create_encoder(
     if not callable(arch): raise TypeError(f"`arch` must be a constructor such as resnet34, the name of a timm network or an nn.Module, not {arch!r}.")
     name, meta = getattr(arch, '__name__', str(arch)), model_meta.get(arch, {})
     try: model = _construct(arch, pretrained)
-    except OSError as e:
-        if not pretrained: raise
-        raise _offline_error(name, e) from e
+    except Exception as e:
+        if pretrained and isinstance(e, OSError): raise _offline_error(name, e) from e
+        raise TypeError(f"`arch` {name} can't be called without arguments: pass a constructor that can, or the nn.Module it should make. ({type(e).__name__}: {e})") from e
     if not isinstance(model, nn.Module): raise TypeError(f"`arch` {name} makes a {type(model).__name__}, not an nn.Module.")
     known = arch in model_meta or str(getattr(arch, '__module__', '')).split('.')[0] in ('torchvision', 'fastai')
     try: return create_body(model, n_in, pretrained, meta.get('cut')) if known else model # a class of one's own is an encoder already
@@ -126,6 +127,8 @@ def _steps(m, ran):
         elif not step: yield from _steps(c, ran)
 
 # %% ../nbs/00_model.ipynb #c04ec191
+class _NoFeatureMap(ValueError): pass
+
 def find_skips(
     encoder:nn.Module, # `[B, C, H, W]` → `[B, F, h, w]`
     x:torch.Tensor # An image batch `[B, C, H, W]`
@@ -135,7 +138,7 @@ def find_skips(
     feats = feature_map(out, x.shape[-2:])
     if feats is None:
         got = list(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-        raise ValueError(f"The encoder gives {got}, not a feature map [B, F, h, w]: pass one without its pooling and head.")
+        raise _NoFeatureMap(f"The encoder gives {got}, not a feature map [B, F, h, w]: pass one without its pooling and head.")
     last = {}
     for m in sorted(_steps(encoder, ran), key=lambda m: ran[m][1]): last[ran[m][3][-2:]] = m
     skips = [(m, ran[m][3]) for size, m in last.items() if min(feats.shape[-2:]) > 0 and size[0] > feats.shape[-2] and size[1] > feats.shape[-1]]
@@ -312,13 +315,31 @@ def loss_task(
     return 'category' if getattr(loss_func, 'y_int', False) or re.search('cross_?entropy|nll|focal', name.lower()) else 'score'
 
 # %% ../nbs/00_model.ipynb #88c6b27f
-def _check_numbers(task, **numbers):
-    for k,v in numbers.items():
-        if isinstance(v, bool) or not isinstance(v, int) or v < 1: raise ValueError(f"`{k}` is a whole number, 1 or more, not {v!r}.")
-    if task == 'category' and numbers['classes'] < 2: raise ValueError("One class leaves nothing to tell apart: `classes` must be 2 or more, or the task 'labels' or 'score'.")
+def _check_number(name, v, least=1):
+    "Refuse what is no whole number of `least` or more"
+    if not isinstance(v, Integral) or isinstance(v, bool) or v < least: raise ValueError(f"`{name}` must be a whole number of {least} or more, not {v!r}.")
+
+def _check_size(size):
+    "(height, width) of an `input_size`"
+    size = (size,)*2 if isinstance(size, Integral) else size
+    if not isinstance(size, (tuple, list, torch.Size)) or len(size) != 2 or not all(isinstance(o, Integral) for o in size):
+        raise ValueError(f"`input_size` is a number of pixels or (height, width), not {size!r}.")
+    return tuple(int(o) for o in size)
+
+def _check_weights(**weights):
+    for k,v in weights.items():
+        if not isinstance(v, Real) or not 0 <= v < float('inf'): raise ValueError(f"`{k}` must be a finite number of 0 or more, not {v!r}.")
+
+def _check_stats(stats, n_in):
+    "Mean and std `[1, C, 1, 1]`"
+    try: mean, std = (torch.as_tensor(o, dtype=torch.float32).view(1, n_in, 1, 1) for o in stats)
+    except (TypeError, ValueError, RuntimeError): mean = std = torch.zeros(0)
+    if not len(std) or not (mean.isfinite() & std.isfinite() & (std > 0)).all():
+        raise ValueError(f"`stats` are a mean and a std above 0 for each of {n_in} channels, not {stats!r}.")
+    return mean, std
 
 def _check_dropout(p):
-    if not 0 <= p <= 1: raise ValueError(f"`skip_dropout` is a probability in [0, 1], not {p}.")
+    if not isinstance(p, Real) or not 0 <= p <= 1: raise ValueError(f"`skip_dropout` is a probability in [0, 1], not {p}.")
     if 0.9 < p < 1: raise ValueError(f"`skip_dropout` {p} would scale what it lets through by {1/(1-p):.0f}: use 1 (closed) or at most 0.9.")
 
 def _encoder_stats(encoder, n_in):
@@ -329,20 +350,23 @@ def _encoder_stats(encoder, n_in):
 
 def _check_encoder(encoder, shape, name):
     "Run `encoder` once on zeros of `shape`, and refuse what can't be decoded"
-    try: feats, skips = find_skips(encoder, torch.zeros(2, *shape, device=next(encoder.parameters()).device))
-    except (RuntimeError, AssertionError) as e:
+    device = next((p.device for p in encoder.parameters()), None)
+    try: feats, skips = find_skips(encoder, torch.zeros(2, *shape, device=device))
+    except _NoFeatureMap: raise
+    except Exception as e: # it may be anyone's code
         raise ValueError(f"{name} can't take images of {shape[0]} channels and {shape[1]}x{shape[2]} px: make the encoder, or load the images, with as many channels and of a size that fits. ({e})") from e
+    if not feats.numel(): raise ValueError(f"{name} makes an empty feature map ({list(feats.shape)}) of images of {shape[1]}x{shape[2]} px: pass another encoder, or larger images.")
     if min(feats.shape[-2:]) > 1: return feats, skips
     big = max(256, 4*max(shape[1:]))
     try: side = min(find_skips(encoder, torch.zeros(1, shape[0], big, big, device=feats.device))[0].shape[-2:])
-    except (RuntimeError, AssertionError): return feats, skips # of one size only
+    except Exception: return feats, skips # of one size only
     if side == 1: raise ValueError(f"{name} pools its feature map away ({list(feats.shape)}): pass it without its pooling.")
     stride = -(-big // side)
     if min(shape[1:]) < stride:
         raise ValueError(f"Images of {shape[1]}x{shape[2]} px are smaller than {name} allows, which shrinks them {stride} times: resize them to {stride} px or more.")
     return feats, skips
 
-# %% ../nbs/00_model.ipynb #f828f5aa
+# %% ../nbs/00_model.ipynb #4bca8cc4
 class AAE(nn.Module):
     "Adversarial autoencoder used by xAAEnet: encoder, latent z, linear head, discriminator and U-Net decoder"
     def __init__(self,
@@ -366,7 +390,9 @@ class AAE(nn.Module):
     ):
         super().__init__()
         _check_dropout(skip_dropout)
-        self.input_size = (input_size,)*2 if isinstance(input_size, int) else tuple(int(o) for o in input_size)
+        for k,v in dict(input_channels=input_channels, encoding_dims=encoding_dims, classes=classes).items(): _check_number(k, v)
+        _check_weights(rec_weight=rec_weight, adv_weight=adv_weight, cov_weight=cov_weight, pred_weight=pred_weight, cons_weight=cons_weight)
+        self.input_size = _check_size(input_size)
         ms_ssim_weights(self.input_size) # refuses what is too small for the loss
         self.input_channels, self.encoding_dims, self.classes = input_channels, encoding_dims, classes
         self.gen_train, self.skip_dropout, self.decoding = gen_train, skip_dropout, True
@@ -374,10 +400,10 @@ class AAE(nn.Module):
         self.rec_weight, self.adv_weight, self.cov_weight, self.pred_weight, self.cons_weight = rec_weight, adv_weight, cov_weight, pred_weight, cons_weight
         self.task = task or loss_task(self.pred_loss)
         if self.task not in tasks: raise ValueError(f"`task` is one of {', '.join(tasks)}, not {task!r}.")
-        _check_numbers(self.task, input_channels=input_channels, encoding_dims=encoding_dims, classes=classes)
+        if self.task == 'category' and classes < 2: raise ValueError("One class leaves nothing to tell apart: `classes` must be 2 or more, or the task 'labels' or 'score'.")
         self._forget()
 
-        self.encoder = create_encoder(arch, input_channels, pretrained)
+        self.encoder = create_encoder(arch, input_channels, pretrained).float()
         name = getattr(arch, '__name__', arch if isinstance(arch, str) else type(arch).__name__)
         feats, skips = _check_encoder(self.encoder, (input_channels, *self.input_size), name)
         self.feat_shape, n = tuple(feats.shape[1:]), feats[0].numel()
@@ -388,7 +414,7 @@ class AAE(nn.Module):
         self.discriminator = latent_discriminator(encoding_dims)
         self.projection = nn.Sequential(nn.Linear(encoding_dims, n), nn.Unflatten(1, self.feat_shape))
         self.decoder = DynamicUnet(self.feat_shape, [o for _,o in skips], input_channels, self.input_size, skip_dropout)
-        for k,v in zip(('mean','std'), stats or _encoder_stats(self.encoder, input_channels)): self.register_buffer(k, torch.tensor(v).view(1,-1,1,1))
+        for k,v in zip(('mean','std'), _check_stats(ifnone(stats, _encoder_stats(self.encoder, input_channels)), input_channels)): self.register_buffer(k, v)
         self.to(memory_format=torch.channels_last) # a step takes up to a third less
 
     _transient = 'input_image', 'z', 'fake_logits', 'real_logits', 'decoder_output', 'loss_parts'
@@ -413,6 +439,7 @@ def _encode(self:AAE, x):
     "z and the skip features of `x`"
     x = x.as_subclass(torch.Tensor)
     self._check_image(x)
+    if x.dtype == torch.float64: x = x.float()
     try:
         z = self.bottleneck(feature_map(self.encoder((x - self.mean) / self.std), self.input_size))
         return z, [feature_map(h.stored, self.input_size) for h in self.hooks]
