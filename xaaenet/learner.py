@@ -8,7 +8,7 @@ Docs: https://xaaenet.github.io/xaaenet/learner.html.md"""
 __all__ = ['phases', 'plain_dl', 'plain_dls', 'check_images', 'check_dls', 'Phase', 'PhaseLoss', 'sliced_wasserstein',
            'gaussian_swd', 'LossPart', 'LatentDistance', 'AdversarialGame', 'random_squares', 'corrupt', 'Denoise',
            'KeepBest', 'DeviceMixedPrecision', 'GatherLatents', 'LivePlot', 'ShowLossParts', 'Filmstrip', 'picture_log',
-           'LogReconstructions', 'MLflowLog', 'AAELearner', 'DistributedPhases', 'aae_splitter', 'aae_learner']
+           'LogReconstructions', 'LogMetrics', 'AAELearner', 'DistributedPhases', 'aae_splitter', 'aae_learner']
 
 # %% ../nbs/01_learner.ipynb #c1a06b29
 import atexit, json, math, os, threading, warnings
@@ -515,7 +515,7 @@ def picture_log(
 class LogReconstructions(Filmstrip):
     "Log images over their reconstructions after each epoch"
     def __init__(self,
-        to=None, # As for `picture_log`; the writer of `TensorBoardCallback` or the run of `WandbCallback` by default
+        to=None, # As for `picture_log`; the writer of fastai's `TensorBoardCallback` by default
         n:int=8, # Images, spread over the validation set
         images:torch.Tensor=None, # `[n, C, H, W]` in [0, 1], instead of those
         adversarial:bool=False # Paint in the adversarial phase too, where the decoder doesn't learn?
@@ -526,8 +526,7 @@ class LogReconstructions(Filmstrip):
     def found(self):
         if self.to is not None: return self.to
         if hasattr(self.learn, 'tensor_board'): return self.learn.tensor_board.writer
-        if hasattr(self.learn, 'wandb'): import wandb; return wandb.run
-        raise ValueError("There is nothing to log to: add a `TensorBoardCallback` or `WandbCallback`, or pass `to`, for instance `LogReconstructions(mlflow)`.")
+        raise ValueError("There is nothing to log to: add a `TensorBoardCallback`, or pass `to`, for instance `LogReconstructions(mlflow)`.")
 
     def before_fit(self):
         super().before_fit()
@@ -540,24 +539,28 @@ class LogReconstructions(Filmstrip):
     def __getstate__(self): return {**super().__getstate__(), 'to': None} # a writer has open files
 
 # %% ../nbs/01_learner.ipynb #501a2e5c
-class MLflowLog(Callback):
-    "Log loss, parts and metrics of each epoch to the active MLflow run, by phase"
-    order,run_valid = Recorder.order+1,False
-    def before_fit(self):
-        self.run = not hasattr(self.learn, 'lr_finder') and not rank_distrib()
-        if not self.run: return
-        try: import mlflow
-        except ImportError as e: raise ImportError("`MLflowLog` needs MLflow: `pip install mlflow` first.") from e
-        if mlflow.active_run() is None: raise ValueError("There is no MLflow run to log to: train inside `with mlflow.start_run():`.")
-        self.mlflow,self.trained = mlflow,False
+class LogMetrics(LivePlot):
+    "Log loss, parts and metrics of each epoch, by phase"
+    def __init__(self,
+        to # The `mlflow` module, a run of Weights & Biases, a `SummaryWriter`, or a function of a dict and the epoch
+    ):
+        super().__init__(show=False)
+        self.to = to
 
-    def before_train(self): self.trained = True
-    def after_epoch(self):
-        if not self.trained or self.learn.phase_loss.predicting: return
-        self.trained = False
+    def before_fit(self):
+        super().before_fit()
+        if self.run and getattr(self.to, '__name__', '') == 'mlflow' and self.to.active_run() is None:
+            raise ValueError("There is no MLflow run to log to: train inside `with mlflow.start_run():`.")
+
+    def note(self):
         row = zip(self.recorder.metric_names[1:-1], self.recorder.values[-1])
-        self.mlflow.log_metrics({f'{self.learn.phase}/{k}': float(v) for k,v in row if v is not None}, step=self.epoch)
-    def __getstate__(self): return {k: v for k,v in self.__dict__.items() if k != 'mlflow'}
+        row = {f'{self.learn.phase}/{k}': float(v) for k,v in row if v is not None}
+        if hasattr(self.to, 'log_metrics'): self.to.log_metrics(row, step=self.epoch)
+        elif hasattr(self.to, 'add_scalar'): [self.to.add_scalar(k, v, self.epoch) for k,v in row.items()]
+        elif hasattr(self.to, 'log'): self.to.log(row)
+        elif callable(self.to): self.to(row, self.epoch)
+        else: raise TypeError(f"Metrics can't be logged to {self.to!r}: pass the module mlflow, a run of wandb, a SummaryWriter, or a function of a dict and the epoch.")
+    def __getstate__(self): return {**super().__getstate__(), 'to': None} # it has open files
 
 # %% ../nbs/01_learner.ipynb #76031354
 @contextmanager
@@ -1111,3 +1114,15 @@ def lr_find_phases(self:AAELearner,
             a.set(xscale='log', xlabel='learning rate', title=phase); a.legend(frameon=False, fontsize=8)
         axs[0].set_ylabel('smoothed loss')
     return found
+
+# %% ../nbs/01_learner.ipynb #dedcd1ad
+@patch
+def to_onnx(self:AAELearner,
+    path='model.onnx', # File to write, in the learner's folder if it's relative
+    activation:bool=False, # Probabilities instead of logits? A score has none
+    **kwargs # Passed to `AAE.to_onnx`
+) -> Path:
+    "Write encoder and head, with the names of the outputs"
+    model, vocab = self.phase_loss.model, getattr(self.dls, 'vocab', None)
+    names = list(vocab) if vocab is not None and len(vocab) == model.classes else None
+    with self.mode_lock: return model.to_onnx(self.path/path, activation, names, **kwargs)
