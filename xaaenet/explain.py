@@ -6,8 +6,8 @@ Docs: https://xaaenet.github.io/xaaenet/explain.html.md"""
 
 # %% auto #0
 __all__ = ['Latents', 'load_latents', 'Axis', 'class_colour', 'nearest_face', 'to_class', 'reconstruction_errors', 'Reference',
-           'UnusualImage', 'Counterfactuals', 'typical', 'across', 'mislabelled', 'plot_images', 'latent_map',
-           'pls_scores', 'OrdinalLoss', 'ordinal_error', 'performance']
+           'UnusualImage', 'Counterfactuals', 'Attributions', 'typical', 'across', 'mislabelled', 'plot_images',
+           'latent_map', 'pls_scores', 'OrdinalLoss', 'ordinal_error', 'performance']
 
 # %% ../nbs/02_explain.ipynb #6e23e679
 import json, math, warnings, zlib
@@ -777,6 +777,65 @@ def save_gif(self:Counterfactuals,
         frames.append(im.resize((im.width*scale, im.height*scale), PIL.Image.NEAREST))
     frames[0].save(path, save_all=True, append_images=frames[1:] + frames[-2:0:-1], duration=ms, loop=0)
     return Path(path)
+
+# %% ../nbs/02_explain.ipynb #060e0239
+@dataclass
+class Attributions:
+    "What each pixel adds to the score along a decision axis, compared with a baseline"
+    images:torch.Tensor # `[n, C, H, W]`
+    maps:torch.Tensor # `[n, C, H, W]`
+    score:torch.Tensor # Of the images, `[n]`
+    base:torch.Tensor # Of the baseline, `[n]`
+    axis:Axis # What the score is
+
+    def __len__(self): return len(self.images)
+    @property
+    def gap(self):
+        "What the shares of each image lack to the difference of the scores, `[n]`"
+        return self.score - self.base - self.maps.double().sum((1,2,3))
+
+@patch
+def attributions(self:AAELearner,
+    images, # A loader, items, or images `[n, C, H, W]` in [0, 1]
+    axis:Axis=None, # Whose score; that of two classes or of the only output by default
+    baseline=0., # Pixel value, or images `[C, H, W]` or `[n, C, H, W]`, that the score is compared with
+    steps:int=64, # Of the integral from baseline to image
+    bs:int=64 # Images at a time, of which an image has `steps`
+) -> Attributions:
+    "Integrated gradients of the score along `axis`, through encoder and head"
+    try: from captum.attr import IntegratedGradients
+    except ImportError as e: raise ImportError("Attributions need captum: `pip install captum` first.") from e
+    x, axis, model = self.images(images), axis or self.axis(), self.phase_loss.model
+    base, w = torch.as_tensor(baseline, dtype=x.dtype).expand_as(x), axis.weight.float().to(model.mean.device)
+    def score(x): return model.encode(x) @ w + axis.bias
+    def scores(x): return torch.cat([score(o.to(w)) for o in x.split(bs)]).double().cpu()
+    with self.mode_lock, evaluating(model):
+        ig = IntegratedGradients(score)
+        maps = torch.cat([ig.attribute(a.to(w), b.to(w), n_steps=steps, internal_batch_size=bs).detach().float().cpu() for a,b in zip(x.split(bs), base.split(bs))])
+        with torch.no_grad(): return Attributions(x, maps, scores(x), scores(base), axis)
+
+# %% ../nbs/02_explain.ipynb #a913cb99
+@patch
+def plot(self:Attributions,
+    i:int=0, # Row
+    counterfactuals:Counterfactuals=None, # Of the same images, to be drawn beside it
+    kappa:float=2., # Strength of the counterfactual
+    ax=None # Axes to draw on: two, or four with a counterfactual
+): # The axes
+    "Image and map: red for the side of `axis.high`, blue against it; and with counterfactuals the picture and its difference"
+    n = 2 if counterfactuals is None else 4
+    axs = ax if ax is not None else plt.subplots(1, n, figsize=(1.5*n, 1.9), layout='constrained')[1]
+    if len(axs) != n: raise ValueError(f"{n} axes are needed, and {len(axs)} were given.")
+    m = self.maps[i].sum(0)
+    _show(axs[0], self.images[i]); axs[0].set_title(f'image\nscore {self.score[i]:.2f}', fontsize=9)
+    axs[1].imshow(m, cmap='RdBu_r', vmin=-m.abs().max(), vmax=m.abs().max()); axs[1].set(xticks=[], yticks=[])
+    axs[1].set_title(f'{self.axis}\nsum {m.sum():.2f}', fontsize=9)
+    if counterfactuals is not None:
+        if not torch.equal(counterfactuals.images[i], self.images[i]): raise ValueError(f"Row {i} of the counterfactuals is another image: make both of the same images.")
+        k = counterfactuals.k(kappa)
+        _show(axs[2], counterfactuals.pictures[i,k]); axs[2].set_title(f'κ={kappa:g}\n{counterfactuals._caption(i, k)}', fontsize=9)
+        counterfactuals.plot_difference(i, kappa, axs[3])
+    return axs
 
 # %% ../nbs/02_explain.ipynb #75fc4af5
 def typical(

@@ -9,7 +9,8 @@ __all__ = ['phases', 'plain_dl', 'plain_dls', 'check_images', 'check_dls', 'Phas
            'gaussian_swd', 'LossPart', 'LatentDistance', 'AdversarialGame', 'random_squares', 'corrupt', 'Denoise',
            'KeepBest', 'DamagedCheckpoint', 'save_checkpoint', 'load_checkpoint', 'rng_state', 'set_rng_state',
            'seed_all', 'ResumeCallback', 'rare_enough', 'StopAtNaN', 'effective_dims', 'WatchCollapse',
-           'DeviceMixedPrecision', 'GatherLatents', 'AAELearner', 'DistributedPhases', 'aae_splitter', 'aae_learner']
+           'DeviceMixedPrecision', 'GatherLatents', 'LivePlot', 'ShowLossParts', 'Filmstrip', 'picture_log',
+           'LogReconstructions', 'LogMetrics', 'AAELearner', 'DistributedPhases', 'aae_splitter', 'aae_learner']
 
 # %% ../nbs/01_learner.ipynb #d24e9506
 import atexit, contextlib, json, math, os, random, threading, time, warnings, zlib
@@ -128,10 +129,10 @@ class Phase:
     decoding:bool # Does the decoder run?
     metrics:tuple # Columns of the table, between valid_loss and the user's own
 
-phases = {p.name: p for p in (
+phases = AttrDict({p.name: p for p in (
     Phase('adversarial', 'aae_loss_func',     'swd',  False, ('adv', 'cov', 'disc', 'swd')),
     Phase('autoencoder', 'ae_loss_func',      'rec',  True,  ('rec', 'adv', 'cov', 'disc', 'ms_ssim', 'swd')),
-    Phase('classifier',  'classif_loss_func', 'pred', True,  ('rec', 'adv', 'cov', 'pred', 'cons', 'disc', 'ms_ssim', 'swd')))}
+    Phase('classifier',  'classif_loss_func', 'pred', True,  ('rec', 'adv', 'cov', 'pred', 'cons', 'disc', 'ms_ssim', 'swd')))})
 
 # %% ../nbs/01_learner.ipynb #a706fcbc
 class PhaseLoss(BaseLoss):
@@ -819,6 +820,211 @@ class GatherLatents(Callback):
         if self.store is not None: return self.store(z, logits, targs)
         self.zs.append(z); self.logits.append(logits); self.targets.append(targs)
 
+# %% ../nbs/01_learner.ipynb #4b395742
+class LivePlot(Callback):
+    "Base of what is drawn again after each epoch"
+    order,run_valid = ProgressCallback.order+5,False
+    def __init__(self,
+        show:bool=True # Draw where there is a notebook? `plot` works without
+    ): self.show,self.out,self.trained = show,None,False
+
+    def before_fit(self):
+        self.run,self.out,self.trained = not hasattr(self.learn, 'lr_finder') and not rank_distrib(),None,False
+    def before_train(self): self.trained = True # an epoch of `validate` or `get_preds` alone isn't one
+    def after_epoch(self):
+        if not self.trained or self.learn.phase_loss.predicting: return
+        self.trained = False
+        self.note()
+        if self.show and self.learn.logger is not noop and type(ipython_shell()).__name__ not in ('bool', 'TerminalInteractiveShell'): self.redraw()
+
+    def redraw(self):
+        from IPython.display import display
+        axs = self.plot()
+        if axs is None: return
+        fig = axs.flat[0].figure
+        plt.close(fig) # else it would be shown at the end of the cell again
+        if self.out is None: self.out = display(fig, display_id=True)
+        else: self.out.update(fig)
+    def after_fit(self): self.out = None
+    def __getstate__(self): return {**self.__dict__, 'out': None}
+
+# %% ../nbs/01_learner.ipynb #938f3972
+class ShowLossParts(LivePlot):
+    "A panel for each part of the loss, redrawn after each epoch"
+    def __init__(self,
+        show:bool=True, # Draw where there is a notebook? `plot` and `df` work without
+        n_cols:int=5 # Panels in a row
+    ):
+        super().__init__(show)
+        self.n_cols,self.history,self.last = n_cols,{},None
+
+    def before_fit(self):
+        super().before_fit()
+        if self.run: self.last,self.history[self.learn.phase],self.epochs = self.learn.phase,[],self.learn.n_epoch
+
+    def before_train(self):
+        super().before_train()
+        self.total,self.steps = None,0
+
+    def after_loss(self):
+        parts = self.learn.phase_loss.model.loss_parts
+        values,self.names = torch.stack([v.float() for v in parts.values()]),list(parts)
+        self.total,self.steps = values if self.total is None else self.total+values,self.steps+1
+
+    def note(self):
+        train = {} if self.total is None else dict(zip(self.names, (self.total/self.steps).tolist()))
+        row = dict(zip(self.recorder.metric_names[1:-1], self.recorder.values[-1]))
+        train['loss'],row['loss'] = row.pop('train_loss', None),row.pop('valid_loss', None)
+        self.history[self.last].append((self.epoch, train, row))
+        self.total = None
+
+# %% ../nbs/01_learner.ipynb #d7f579d4
+@patch
+def df(self:ShowLossParts,
+    phase:str=None # The last one by default
+) -> pd.DataFrame: # Two rows an epoch
+    "What is drawn, as a table"
+    rows = [dict(epoch=e, set=s, **v) for e,train,valid in self.history.get(ifnone(phase, self.last), []) for s,v in (('training', train), ('validation', valid))]
+    if not rows: raise ValueError(f"There is no epoch of {phase or 'any phase'} to show: pass this callback to a fit (`cbs=`) first. Seen so far: {', '.join(self.history) or 'nothing'}.")
+    return pd.DataFrame(rows)
+
+@patch
+def plot(self:ShowLossParts,
+    phase:str=None, # The last one by default
+    ax=None # Axes to draw on, one a panel
+): # The axes
+    "A panel for the loss, each of its parts, and each metric"
+    df = self.df(phase)
+    names = ['loss'] + [o for o in self.history[ifnone(phase, self.last)][-1][2] if o != 'loss'] # in the table's order
+    cols, kept = min(self.n_cols, len(names)), {s: o.set_index('epoch') for s,o in df.groupby('set')}
+    axs = np.asarray(ax) if ax is not None else plt.subplots(-(-len(names)//cols), cols, figsize=(2.2*cols, 1.7*(-(-len(names)//cols))), layout='constrained', squeeze=False)[1]
+    if axs.size < len(names): raise ValueError(f"{len(names)} axes are needed, and {axs.size} were given.")
+    for a,n in zip(axs.flat, names):
+        for s,c in (('training', '#999999'), ('validation', '#4477aa')):
+            if kept[s][n].notna().any(): a.plot(kept[s].index, kept[s][n].astype(float), 'o-', ms=3, color=c, label=s)
+        if n in ('adv', 'disc'): a.axhline(math.log(2), color='black', lw=0.8, ls=':') # where neither side wins
+        a.set_title(n, fontsize=9); a.tick_params(labelsize=7); a.set(xlim=(-0.3, max(self.epochs-1, 1)+0.3)); a.xaxis.get_major_locator().set_params(integer=True)
+    for a in list(axs.flat)[len(names):]: a.axis('off')
+    axs.flat[0].legend(fontsize=7, frameon=False)
+    return axs
+
+# %% ../nbs/01_learner.ipynb #c64e8f31
+def _held_out(dl, n):
+    "A few images spread over the data set of `dl`, without a trace in any random generator"
+    if hasattr(dl, 'world_size'): dl = dl.dl # one process's share of a loader
+    with no_random():
+        if isinstance(dl, DataLoader) and hasattr(dl.dataset, '__len__'):
+            rows = np.unique(np.linspace(0, len(dl.dataset)-1, n).round().astype(int)).tolist()
+            dl = dl.new(shuffle=False, drop_last=False, num_workers=0, bs=n, **({'cls': TfmdDL} if isinstance(dl, TfmdDL) else {}))
+            dl.get_idxs = lambda: rows
+        return first(dl)[0][:n].as_subclass(torch.Tensor)
+
+def _bytes(x): return (x.clamp(0, 1)*255).round().byte().cpu()
+
+class Filmstrip(LivePlot):
+    "Paint the same few held-out images after each epoch"
+    def __init__(self,
+        n:int=8, # Images, spread over the validation set
+        images:torch.Tensor=None, # `[n, C, H, W]` in [0, 1], instead of those
+        adversarial:bool=False, # Paint in the adversarial phase too, where the decoder doesn't learn?
+        show:bool=True # Draw where there is a notebook? `plot` works without
+    ):
+        super().__init__(show)
+        self.n,self.images,self.adversarial,self.frames = n,images,adversarial,[]
+
+    def note(self):
+        if self.learn.phase == 'adversarial' and not self.adversarial: return
+        if self.images is None: self.images = _held_out(self.dls.valid, self.n)
+        model = self.learn.phase_loss.model
+        with torch.no_grad(), evaluating(model): self.keep(self.learn.phase, self.epoch, _bytes(model.reconstruct(self.images.to(model.mean), open_skips=False)))
+
+    def keep(self, phase, epoch, pictures): self.frames.append((phase, epoch, pictures))
+    def __getstate__(self): return {**super().__getstate__(), 'images': None, 'frames': []} # they are somebody's images
+
+# %% ../nbs/01_learner.ipynb #9c340e3e
+def _show_image(ax, im):
+    "`[C, H, W]` in bytes"
+    im = im.float().permute(1,2,0)/255
+    ax.imshow(im if im.shape[-1] == 3 else im.mean(-1), cmap='gray', vmin=0, vmax=1); ax.set(xticks=[], yticks=[])
+
+@patch
+def plot(self:Filmstrip,
+    max_rows:int=12, # Most epochs; of more, some are left out evenly
+    ax=None # Axes to draw on, `[1 + epochs, n]`
+): # The axes, None where no epoch was painted
+    "The images, and a row for each epoch below"
+    if not self.frames: return None
+    some = np.unique(np.linspace(0, len(self.frames)-1, max_rows).round().astype(int)) if len(self.frames) > max_rows else range(len(self.frames))
+    rows = [('image', _bytes(self.images))] + [(f'{p}\n{e}', x) for p,e,x in (self.frames[i] for i in some)]
+    axs = ax if ax is not None else plt.subplots(len(rows), len(self.images), figsize=(0.9*len(self.images)+0.9, 0.9*len(rows)), layout='constrained', squeeze=False)[1]
+    for row,(name,ims) in zip(axs, rows):
+        for a,im in zip(row, ims): _show_image(a, im)
+        row[0].set_ylabel(name, rotation=0, ha='right', va='center', fontsize=8)
+    return axs
+
+# %% ../nbs/01_learner.ipynb #2d4f1cfe
+def picture_log(
+    to # A `SummaryWriter`, the `mlflow` module, a run of Weights & Biases, or a function of name, picture `[H, W, 3]` (bytes) and step
+): # A function of name, picture and step
+    "What hands a picture over to `to`"
+    if hasattr(to, 'add_image'): return lambda name, im, step: to.add_image(name, im, step, dataformats='HWC')
+    if hasattr(to, 'log_image'): return lambda name, im, step: to.log_image(im, key=name, step=step)
+    if getattr(to, '__name__', type(to).__module__).split('.')[0] == 'wandb':
+        import wandb
+        return lambda name, im, step: to.log({name: wandb.Image(im)})
+    if callable(to): return to
+    raise TypeError(f"Pictures can't be logged to {to!r}: pass a SummaryWriter, the module mlflow, a run of wandb, or a function of name, picture and step.")
+
+class LogReconstructions(Filmstrip):
+    "Log images over their reconstructions after each epoch"
+    def __init__(self,
+        to=None, # As for `picture_log`; the writer of fastai's `TensorBoardCallback` by default
+        n:int=8, # Images, spread over the validation set
+        images:torch.Tensor=None, # `[n, C, H, W]` in [0, 1], instead of those
+        adversarial:bool=False # Paint in the adversarial phase too, where the decoder doesn't learn?
+    ):
+        super().__init__(n, images, adversarial, show=False)
+        self.to = to
+
+    def found(self):
+        if self.to is not None: return self.to
+        if hasattr(self.learn, 'tensor_board'): return self.learn.tensor_board.writer
+        raise ValueError("There is nothing to log to: add a `TensorBoardCallback`, or pass `to`, for instance `LogReconstructions(mlflow)`.")
+
+    def before_fit(self):
+        super().before_fit()
+        if self.run: self.found() # before anything is trained
+
+    def keep(self, phase, epoch, pictures):
+        sheet = torch.cat([torch.cat(list(o), 2) for o in (_bytes(self.images), pictures)], 1)
+        if len(sheet) not in (1, 3): sheet = sheet.float().mean(0, keepdim=True).byte()
+        picture_log(self.found())(f'reconstructions/{phase}', sheet.expand(3, -1, -1).permute(1,2,0).numpy(), epoch)
+    def __getstate__(self): return {**super().__getstate__(), 'to': None} # a writer has open files
+
+# %% ../nbs/01_learner.ipynb #501a2e5c
+class LogMetrics(LivePlot):
+    "Log loss, parts and metrics of each epoch, by phase"
+    def __init__(self,
+        to # The `mlflow` module, a run of Weights & Biases, a `SummaryWriter`, or a function of a dict and the epoch
+    ):
+        super().__init__(show=False)
+        self.to = to
+
+    def before_fit(self):
+        super().before_fit()
+        if self.run and getattr(self.to, '__name__', '') == 'mlflow' and self.to.active_run() is None:
+            raise ValueError("There is no MLflow run to log to: train inside `with mlflow.start_run():`.")
+
+    def note(self):
+        row = zip(self.recorder.metric_names[1:-1], self.recorder.values[-1])
+        row = {f'{self.learn.phase}/{k}': float(v) for k,v in row if v is not None}
+        if hasattr(self.to, 'log_metrics'): self.to.log_metrics(row, step=self.epoch)
+        elif hasattr(self.to, 'add_scalar'): [self.to.add_scalar(k, v, self.epoch) for k,v in row.items()]
+        elif hasattr(self.to, 'log'): self.to.log(row)
+        elif callable(self.to): self.to(row, self.epoch)
+        else: raise TypeError(f"Metrics can't be logged to {self.to!r}: pass the module mlflow, a run of wandb, a SummaryWriter, or a function of a dict and the epoch.")
+    def __getstate__(self): return {**super().__getstate__(), 'to': None} # it has open files
+
 # %% ../nbs/01_learner.ipynb #76031354
 @contextmanager
 def _with(obj, **attrs):
@@ -870,9 +1076,10 @@ class AAELearner(Learner):
 @patch
 @contextmanager
 def in_phase(self:AAELearner,
-    name:str # 'adversarial', 'autoencoder' or 'classifier'
+    name:str # 'adversarial', 'autoencoder' or 'classifier'; or `phases.adversarial`, ..., which a notebook completes
 ):
     "Make `name` the phase of whatever `fit` is called inside"
+    name = getattr(name, 'name', name)
     if name not in phases: raise ValueError(f"There is no phase '{name}': the phases are {', '.join(phases)}.")
     with _with(self.phase_loss, phase=phases[name]): yield self
 
@@ -1090,6 +1297,38 @@ def aae_learner(
     learn = AAELearner(dls, model, opt_func=opt_func, lr=lr, splitter=splitter, cbs=cbs, metrics=metrics, path=path, model_dir=model_dir,
                        wd=wd, wd_bn_bias=wd_bn_bias, train_bn=train_bn, moms=moms, pretrained=pretrained and not isinstance(arch, nn.Module))
     return learn
+
+# %% ../nbs/01_learner.ipynb #2f127949
+class _WithDecoder(GetAttr):
+    "A learner whose pass for fastai's summary runs the decoder too, and leaves no batch behind"
+    _default = 'learn'
+    def __init__(self, learn): self.learn = learn
+    def __enter__(self): return self
+    def __exit__(self, *args): pass
+    def get_preds(self, dl, **kwargs):
+        model = self.learn.phase_loss.model
+        try:
+            with torch.no_grad(), evaluating(model), _with(model, decoding=True): model(dl[0][0].to(model.mean))
+        finally: model._forget()
+
+@patch
+def summary(self:AAELearner):
+    "The five parts, every layer, optimizer, loss and callbacks"
+    with self.mode_lock: return PrettyString(f"{self.phase_loss.model.parts().to_string()}\n\n{Learner.summary(_WithDecoder(self))}")
+
+# %% ../nbs/01_learner.ipynb #8873d14b
+def _n_rows(dl): return f'{len(dl.dataset):,}' if hasattr(getattr(dl, 'dataset', None), '__len__') else '?'
+
+@patch
+def __repr__(self:AAELearner):
+    m, n = self.phase_loss.model, [_n_rows(dl) for dl in self.dls.loaders[:2]]
+    return (f"AAELearner of {m.classes} {dict(category='classes', labels='labels', score='score(s)')[m.task]} on images of {m.input_channels}x{'x'.join(map(str, m.input_size))}: "
+            f"{' training and '.join(n)} validation images, trained so far: {', '.join(self.records) or 'nothing'}")
+
+@patch
+def _repr_html_(self:AAELearner):
+    rows = {k: {'best epoch': o['best_epoch'], **o['metrics']} for k,o in self.records.items()}
+    return f"<p>{self!r}</p>{self.phase_loss.model._repr_html_()}" + (pd.DataFrame(rows).T.to_html(float_format='{:.4f}'.format, na_rep='') if rows else '')
 
 # %% ../nbs/01_learner.ipynb #96278199
 @patch
@@ -1340,3 +1579,55 @@ def show_results(self:AAELearner,
             ax.imshow(im if im.shape[-1] == 3 else im.mean(-1), cmap='gray', vmin=0, vmax=1); ax.set(xticks=[], yticks=[])
     axs[0,0].set_ylabel('image'); axs[1,0].set_ylabel('z only' if model.skip_dropout == 1 else 'picture')
     return axs
+
+# %% ../nbs/01_learner.ipynb #b230e04b
+@contextmanager
+def _as_before(learn):
+    "Bring optimizer, records of the last fit, and random numbers back"
+    train = [dl for dl in learn.dls.loaders if hasattr(dl, 'rng')]
+    with ExitStack() as stack:
+        stack.enter_context(no_random())
+        for dl in train: stack.enter_context(_with(dl, rng=copy(dl.rng)))
+        stack.enter_context(_with(learn, opt=learn.opt))
+        yield
+
+@patch
+def _find_lr(self:AAELearner, phase, num_it, **kwargs):
+    "fastai's `lr_find` as the phase would train: denoising, and without the encoder where it is left alone"
+    still = params(self.phase_loss.model.encoder) if phase == 'adversarial' and self.pretrained else []
+    with self.in_phase(phase), self.no_bar(), _without_grad(still), self.added_cbs(Denoise() if phase == 'autoencoder' else []):
+        return self.lr_find(num_it=num_it, show_plot=False, **kwargs)
+
+@patch
+def lr_find_phases(self:AAELearner,
+    num_it:int=100, # Steps of each search
+    show_plot:bool=True, # Draw the losses?
+    suggest_func=valley, # One of fastai's ways to read a rate off the curve
+    ax=None, # Axes to draw on, one a phase
+    **kwargs # Passed to `lr_find`
+) -> dict: # A learning rate a phase
+    "A learning rate for each phase, from the weights as they are"
+    found, curves = {}, {}
+    for phase in phases:
+        with _as_before(self):
+            found[phase] = self._find_lr(phase, num_it, suggest_funcs=suggest_func, **kwargs)[0]
+            curves[phase] = self.recorder.lrs[:-5], [float(o) for o in self.recorder.losses[:-5]]
+    if show_plot:
+        axs = ax if ax is not None else plt.subplots(1, 3, figsize=(9, 2.4), layout='constrained')[1]
+        for a,(phase,(lrs,losses)) in zip(axs, curves.items()):
+            a.plot(lrs, losses, color='#4477aa'); a.axvline(found[phase], color='#cc6677', ls='--', label=f'{found[phase]:.1e}')
+            a.set(xscale='log', xlabel='learning rate', title=phase); a.legend(frameon=False, fontsize=8)
+        axs[0].set_ylabel('smoothed loss')
+    return found
+
+# %% ../nbs/01_learner.ipynb #dedcd1ad
+@patch
+def to_onnx(self:AAELearner,
+    path='model.onnx', # File to write, in the learner's folder if it's relative
+    activation:bool=False, # Probabilities instead of logits? A score has none
+    **kwargs # Passed to `AAE.to_onnx`
+) -> Path:
+    "Write encoder and head, with the names of the outputs"
+    model, vocab = self.phase_loss.model, getattr(self.dls, 'vocab', None)
+    names = list(vocab) if vocab is not None and len(vocab) == model.classes else None
+    with self.mode_lock: return model.to_onnx(self.path/path, activation, names, **kwargs)

@@ -10,7 +10,7 @@ __all__ = ['tasks', 'default_device', 'TimmEncoder', 'create_encoder', 'feature_
            'decorrelation_loss', 'loss_task', 'AAE', 'frozen_stats', 'evaluating', 'to_8_bit']
 
 # %% ../nbs/00_model.ipynb #f9da86a9
-import inspect, re, weakref
+import copy, inspect, json, re, weakref
 from numbers import Integral, Real
 from functools import partial
 from contextlib import contextmanager, nullcontext
@@ -24,7 +24,8 @@ from fastai.layers import BatchNorm, ConvLayer, PixelShuffle_ICNR, apply_init
 from fastai.losses import CrossEntropyLossFlat
 from fastai.callback.hook import hook_outputs
 from fastai.vision.learner import create_body, model_meta
-from fastcore.all import L, patch, listify, ifnone
+from fastcore.all import L, Path, patch, listify, ifnone
+import xaaenet
 
 # %% ../nbs/00_model.ipynb #d521b7f9
 def default_device() -> torch.device:
@@ -669,3 +670,44 @@ def parts(self:AAE,
     rows = [('encoder', image, feats, n(self.encoder)), ('bottleneck', feats, z, n(self.bottleneck)), ('head', z, shape(self.classes), n(self.head)),
             ('discriminator', z, shape(1), n(self.discriminator)), ('decoder', z, image, n(self.projection, self.decoder))]
     return pd.DataFrame(rows, columns=['part', 'input', 'output', 'parameters']).set_index('part')
+
+# %% ../nbs/00_model.ipynb #169f48f3
+@patch
+def _repr_html_(self:AAE):
+    skips = 'closed' if self.skip_dropout == 1 else f'let through, with dropout {self.skip_dropout:g}'
+    head = f"<b>AAE</b>, task '{self.task}', skips {skips}, {sum(p.numel() for p in self.parameters()):,} parameters; <code>print(model)</code> shows every block"
+    return f"<p>{head}</p>{self.parts().to_html(formatters={'parameters': '{:,}'.format})}"
+
+# %% ../nbs/00_model.ipynb #d5eb3122
+class _Readout(nn.Module):
+    "What predicts in `model`, in evaluation, without a look at its input that couldn't be traced"
+    def __init__(self, model, activation):
+        super().__init__()
+        self.model,self.activation = copy.deepcopy(model).cpu().eval(),activation
+    def forward(self, x):
+        m = self.model
+        z = m.bottleneck(feature_map(m.encoder((x - m.mean) / m.std), m.input_size))
+        logits = m.classify(z)
+        if not self.activation or m.task == 'score': return logits, z
+        return logits.softmax(1) if m.task == 'category' else logits.sigmoid(), z
+
+@patch
+def to_onnx(self:AAE,
+    path, # File to write
+    activation:bool=False, # Probabilities instead of logits? A score has none
+    names:list=None, # Of the outputs, for the metadata
+    **kwargs # Passed to `torch.onnx.export`
+) -> Path:
+    "Write encoder and head: images `[B, C, H, W]` in [0, 1] → predictions `[B, outputs]`, and z `[B, dims]`"
+    try: import onnx, onnxscript
+    except ImportError as e: raise ImportError("Writing an ONNX file needs two packages: `pip install onnx onnxscript` first.") from e
+    image, out = torch.zeros(2, self.input_channels, *self.input_size), 'probabilities' if activation and self.task != 'score' else 'score' if self.task == 'score' else 'logits'
+    kwargs = {**dict(dynamic_shapes=({0: torch.export.Dim('batch')},), verbose=False), **kwargs}
+    try: res = torch.onnx.export(_Readout(self, activation), (image,), dynamo=True, input_names=['image'], output_names=[out, 'z'], **kwargs)
+    except torch.onnx.OnnxExporterError as e:
+        raise ValueError(f"torch can't write this encoder ({type(self.encoder).__name__}) as ONNX: take out what depends on values instead of shapes, or use another `arch`. ({e})") from e
+    names = [str(o) for o in (range(self.classes) if names is None else names)]
+    about = dict(names=json.dumps(names), task=self.task, input_channels=self.input_channels, input_size=json.dumps(self.input_size), xaaenet=xaaenet.__version__)
+    res.model.metadata_props.update({k: str(v) for k,v in about.items()})
+    res.save(path)
+    return Path(path)
