@@ -575,7 +575,7 @@ def _gather(learn, dl, lat, output, reference, kappas, r):
     some = _spread(r.codes[r.atlas], r.n_walks, rng)
     r.measures, thumbs = _stream(learn, dl, lat, r.atlas, r.images)
     r.reference = reference or learn.reference()
-    r.flags = r.reference.flags(lat.z, torch.tensor(r.measures.error.values))
+    r.flags = pd.concat([r.reference.flags(*o) for o in zip(lat.z.split(1000), torch.tensor(r.measures.error.values).split(1000))], ignore_index=True)
     r.walks, pos = _walk(learn, dl, r.atlas[some].tolist(), lat, output, kappas, r.reference) if len(some) else ([], [])
     r.walk_at, r.held = some[pos], {k: torch.cat([cf.holds(k) for cf in r.walks]).numpy() for k in (1., 2.) if r.walks}
     r.size = next(_chunks(dl, 1)).shape[1:]
