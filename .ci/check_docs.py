@@ -29,22 +29,23 @@ def reading_order():
     for p in sorted(set(listed) - set(there)): yield f'nbs/sidebar.yml lists {p}, which is not there'
 
 def opening(path):
-    "The prose between the subtitle and the first heading below it"
+    "The prose before the first code that is shown"
     res = []
     for i,c in enumerate(pages.cells(path)):
-        if c['cell_type'] != 'markdown': continue
         source = text(c['source'])
+        if c['cell_type'] == 'code':
+            if {'hide', 'default_exp', 'export'} & set(directives(source)): continue
+            break
         if i == 0: source = re.sub(r'\A# .+\n+> .+', '', source)
-        body, heading, _ = re.sub(r'```.*?```', '', source, flags=re.S).partition('\n## ') if not source.startswith('## ') else ('', '## ', '')
-        res += [p for p in re.split(r'\n\s*\n', body) if re.match(r'[\w`*"(]', p.strip()) and not re.match(r'[-\d]', p.strip())]
-        if heading: break
+        source = re.sub(r'```.*?```', '', source, flags=re.S)
+        res += [p for p in re.split(r'\n\s*\n', source) if re.match(r'[\w`*"(]', p.strip())]
     return ' '.join(res)
 
 def openings():
     for p in notebooks():
         try: pages.title(p)
         except ValueError as e: yield str(e); continue
-        if len(opening(p).split()) < 15: yield f'{p} does not say what it is for before its first heading'
+        if len(opening(p).split()) < 15: yield f'{p} does not say what it is for: begin with a sentence or two below the subtitle'
 
 image = re.compile(r'!\[([^\]]*)\]\([^)]*\)|<img\b([^>]*)>')
 def images():

@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import HTML
 
 results = Path(__file__).parent/'results'
 _rest = r'(-?\d[\d.e+-]*)(?=\s{2,}|$)(?:\s+((?:[≥≤] \S+ ?)+))?(?:\s+(met|MISSED|fails))?(?:\s+(.*))?$'
@@ -23,14 +24,13 @@ def table(
     name:str, # Of the table, without `.txt`
     section:str='', # Begin with the line that holds this
     pattern:str='' # Rows whose name has this regular expression alone
-): # A styled table; its first column is named by the commit that was measured
+): # HTML; its first column is named by the commit that was measured
     "The rows of a table, from the line that holds `section` to the next section"
     first, found = lines(name, section)
     rows = [[(m[1] or m[2]).rstrip(), *(o or '' for o in m.groups()[2:])] for l in found if (m := _row.match(l)) and re.search(pattern, m[1] or m[2])]
     if not rows: raise ValueError(f'No row of {name}.txt has {pattern!r} in {section!r}.')
-    df = pd.DataFrame(rows, columns=[first.split(', torch')[0], 'value', 'bound', 'met', 'note'])
-    df = df.loc[:,(df != '').any()]
-    return df.style.hide(axis='index').set_properties(**{'text-align': 'left', 'padding': '0 0.6em 0 0'})
+    df = pd.DataFrame([[re.sub('^ +', '· ', r[0]), *r[1:]] for r in rows], columns=[first.split(', torch')[0], 'value', 'bound', 'met', 'note'])
+    return HTML(df.loc[:,(df != '').any()].to_html(index=False, border=0, classes='bench', justify='left'))
 
 def value(
     name:str, # Of the table, without `.txt`
