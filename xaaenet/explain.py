@@ -116,9 +116,9 @@ def load_latents(
     "Read latents from a folder"
     path = Path(path)
     if not (path/'latents.json').exists(): raise FileNotFoundError(f"There are no latents in {path}: `learn.latents(path=...)` or `Latents.save` writes them.")
-    meta = json.loads((path/'latents.json').read_text())
-    def read(f): return torch.from_numpy(np.load(f, mmap_mode='c', allow_pickle=False)) if f.exists() else None
-    return Latents(*(read(path/f'{k}.npy') for k in _arrays), **meta)
+    def read(f): return torch.from_numpy(np.load(f, mmap_mode='c', allow_pickle=False)) if f.exists() else None # nothing in these files is run
+    try: return Latents(*(read(path/f'{k}.npy') for k in _arrays), **json.loads((path/'latents.json').read_text()))
+    except (ValueError, TypeError, EOFError) as e: raise ValueError(f"The latents in {path} are damaged, or no latents: write them again with `learn.latents(path=...)`. ({type(e).__name__}: {str(e)[:120]})") from e
 
 class _ToFiles:
     "Write batches into memory-mapped files of `n` rows"

@@ -409,7 +409,7 @@ class AAE(nn.Module):
         feats, skips = _check_encoder(self.encoder, (input_channels, *self.input_size), name)
         self.feat_shape, n = tuple(feats.shape[1:]), feats[0].numel()
         self.hooks = hook_outputs([m for m,_ in skips], detach=False) if skip_dropout < 1 else []
-        if self.hooks: weakref.finalize(self, self.hooks.remove) # an encoder of the user's own may outlive the model
+        if self.hooks: weakref.finalize(self, self.hooks.remove).atexit = False # the encoder may be the user's own, and live on
         self.bottleneck = nn.Sequential(nn.Flatten(), nn.Linear(n, encoding_dims), LatentNorm(encoding_dims))
         self.head = LatentHead(encoding_dims, classes)
         self.discriminator = latent_discriminator(encoding_dims)
