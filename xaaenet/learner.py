@@ -534,6 +534,7 @@ class AdversarialGame(Callback):
         for p in self.learn.model.parameters(): p.grad = None
 
     def before_fit(self):
+        if self.learn.phase_loss.predicting: return # nothing is trained
         self.drop_grads()
         self.count,self.run_length,self.level,self.zs = 0,1,math.log(2),[]
         self.gen = not self.alternating

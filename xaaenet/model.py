@@ -528,6 +528,16 @@ def forward(self:AAE,
 @patch
 def __getstate__(self:AAE): return {**self.__dict__, **dict.fromkeys(self._transient), 'loss_parts': {}, 'step_loss': None}
 
+# %% ../nbs/00_model.ipynb #c4a90e17
+@patch
+def to(self:AAE, *args, **kwargs):
+    "As `nn.Module.to`, but without a walk through all parts where they are on that device already, as before each prediction"
+    if len(args) == 1 and not kwargs and isinstance(args[0], (str, torch.device)):
+        device = torch.device(args[0])
+        if all(o.device == device for m in self.modules() for o in (*m._parameters.values(), *m._buffers.values()) if o is not None): return self
+    return nn.Module.to(self, *args, **kwargs)
+
+
 # %% ../nbs/00_model.ipynb #9fe703e0
 _bce = F.binary_cross_entropy_with_logits
 
