@@ -178,12 +178,21 @@ def _eight_bits(im, white):
     return PIL.Image.fromarray((x.astype(np.float32)*(255/white)).round().astype(np.uint8))
 
 def _open_image(source):
-    "A loaded image of a file, bytes, an array or an image"
+    "An image of a file, bytes or an array"
     if isinstance(source, np.ndarray): return PIL.Image.fromarray(source.squeeze(-1) if source.ndim == 3 and source.shape[-1] == 1 else source)
-    im = source if isinstance(source, PIL.Image.Image) else PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-    if im.format == 'EPS': raise ValueError('it is PostScript, a program that draws rather than an image: save it as PNG')
+    return PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+def _refuse_programs(im):
+    if im.format == 'EPS': raise ValueError('it is PostScript, a program that draws rather than an image: save it as PNG') # Pillow would have Ghostscript run it
+
+def _convert(im, mode, background, white):
+    _refuse_programs(im)
     im.load()
-    return im
+    if im.mode == 'F': raise ValueError('pixels are floating-point numbers, whose range is not known: save them with 8 or 16 bits')
+    if _orientation(im) in range(2, 9): im = PIL.ImageOps.exif_transpose(im)
+    if im.mode.startswith('I'): im = _eight_bits(im, white)
+    if _see_through(im): im = PIL.Image.alpha_composite(PIL.Image.new('RGBA', im.size, background), im.convert('RGBA'))
+    return im.convert(mode)
 
 def read_image(
     source:str|Path|bytes|np.ndarray|PIL.Image.Image, # An image file, its bytes, an array or an image
@@ -193,12 +202,7 @@ def read_image(
 ) -> PIL.Image.Image: # Upright, opaque, 8 bits
     "Read an image of any kind; of an animation the first frame"
     try:
-        im = _open_image(source)
-        if im.mode == 'F': raise ValueError('pixels are floating-point numbers, whose range is not known: save them with 8 or 16 bits')
-        if _orientation(im) in range(2, 9): im = PIL.ImageOps.exif_transpose(im)
-        if im.mode.startswith('I'): im = _eight_bits(im, white)
-        if _see_through(im): im = PIL.Image.alpha_composite(PIL.Image.new('RGBA', im.size, background), im.convert('RGBA'))
-        return im.convert(mode)
+        with nullcontext(source) if isinstance(source, PIL.Image.Image) else _open_image(source) as im: return _convert(im, mode, background, white)
     except Exception as e: # decoders raise what they like
         raise ValueError(f"{source if isinstance(source, (str, Path)) else 'An image'} can't be read: {_why(e)}.") from e
 
@@ -250,6 +254,7 @@ def _look(file):
     "Size and oddities of an image file, all of which is parsed"
     with PIL.Image.open(file) as im:
         size = tuple(im.size)
+        _refuse_programs(im)
         if im.format in ('JPEG', 'MPO'): im.draft('L', (1,1)) # every byte is parsed, an eighth of the pixels is made
         im.load()
         return size, tuple(_oddities(im))
@@ -364,12 +369,11 @@ def _check_shapes(dls, judged):
     "Refuse images of several sizes that the item transforms leave so: the smallest, largest, widest and tallest are tried"
     sizes = {f: size for f,(size,*_) in judged.items() if size}
     if len(set(sizes.values())) < 2: return
-    state, shapes = rng_state(dls.loaders), {}
     keys = (lambda s: s[0]*s[1]), (lambda s: -s[0]*s[1]), (lambda s: s[0]/s[1]), (lambda s: s[1]/s[0])
-    tried = {min(sizes, key=lambda f: k(sizes[f])) for k in keys}
-    for dl in dls.loaders:
-        if isinstance(dl, DataLoader): shapes.update({o: list(dl.do_item(i)[0].shape) for i,o in enumerate(_image_sources(dl.dataset)[0] or ()) if isinstance(o, (str, Path)) and o in tried})
-    set_rng_state(state, dls.loaders)
+    shapes, tried = {}, {min(sizes, key=lambda f: k(sizes[f])) for k in keys}
+    with no_random(): # of the run's
+        for dl in dls.loaders:
+            if isinstance(dl, DataLoader): shapes.update({o: list(dl.do_item(i)[0].shape) for i,o in enumerate(_image_sources(dl.dataset)[0] or ()) if isinstance(o, (str, Path)) and o in tried})
     if not shapes: return
     (a,sa), (b,sb) = min(shapes.items(), key=lambda o: o[1]), max(shapes.items(), key=lambda o: o[1])
     if sa != sb: raise ValueError(f"The images have different sizes and can't make a batch ({a} gives {sa}, {b} {sb}): add `item_tfms=Resize(...)`.")
