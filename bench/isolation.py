@@ -125,7 +125,7 @@ def saved_files(table):
             order = 150
             def after_batch(self):
                 if self.training and self.learn.phase == 'classifier' and self.train_iter == 10: raise KeyboardInterrupt
-        try: learn.fit_phases(1, 1, 2, every=3, cbs=Stop())
+        try: learn.fit_phases(1, 1, 2, every=3, cbs=[Stop(), Filmstrip(show=False), ShowLossParts(show=False)])
         except KeyboardInterrupt: shutil.copytree(d/'run'/'models', d/'run'/'half way')
         learn.fit_phases(1, 1, 2, every=3, resume=True)
         learn.model.train(); learn.model(learn.dls.train.one_batch()[0]) # the model has just seen a batch

@@ -738,12 +738,12 @@ def load_checkpoint(
     if state['format'] > _format: raise ValueError(f"{path} was written by xaaenet {state['version']}, and this is {xaaenet.__version__}: install that version or a later one.")
     return state
 
-# %% ../nbs/01_learner.ipynb #74ba71ac
+# %% ../nbs/01_learner.ipynb #2f7a1c0e
 def _plain_attrs(o, skip=('learn', 'run', 'start_epoch')):
-    "What of the attributes of `o` a checkpoint can hold; not the time of day at which an epoch began"
-    res = {}
+    "What of the attributes of `o` a checkpoint can hold; not what it keeps from being pickled, such as images, and not the time of day at which an epoch began"
+    res, pickled = {}, o.__getstate__()
     for k,v in vars(o).items():
-        if k in skip: continue
+        if k in skip or not isinstance(pickled, dict) or pickled.get(k) is not v: continue
         try: _pack(v, {}, '')
         except TypeError: continue
         res[k] = v
