@@ -200,7 +200,7 @@ def steps(table):
         table.row('  GFLOP/s', fc.get_total_flops()/1e9/statistics.median(t['our autoencoder']))
         if bound:
             rounds = [{k: grown(f) for k,f in fs.items()} for _ in range(3)]
-            peaks, held = {k: statistics.median(r[k] for r in rounds) for k in fs}, {k: peak if cuda else tensors(f) for k,f,peak in ((k, f, rounds[0][k]) for k,f in fs.items())}
+            peaks, held = {k: statistics.median(r[k] for r in rounds) for k in fs}, {k: rounds[0][k] if cuda else tensors(f) for k,f in fs.items()}
             for k in fs: table.row(f'peak memory, {k}, MiB', peaks[k], note=f'{min(r[k] for r in rounds):.0f} to {max(r[k] for r in rounds):.0f} in 3 rounds; {held[k]:.0f} of tensors')
             for k in names if peers else (): table.row(f'peak memory, ours over tmw-xai: {k}', peaks[f'our {k}']/peaks[f'tmw {k}'], most=1, note=f"of tensors alone {held[f'our {k}']/held[f'tmw {k}']:.2f}")
     if cuda: precision(table)
