@@ -3,7 +3,8 @@
 Against tmw-xai where it is installed (`pip install --no-deps tmw-xai pytorch-msssim`), against fastai's `unet_learner` step as the floor for a network
 of this shape, and against the convolutions alone: each one's forward and backward at its real shape. Ratios are of runs interleaved in one process,
 median and spread. ResNet34, no pretrained weights, random images; on CUDA also bfloat16, channels_last and torch.compile at 256 px, batch 64. Eleven cues
-are in bench/cues.py. Peak memory is what the process grows by from before a step to its highest, on CUDA what torch allocated."""
+are in bench/cues.py. Peak memory is what the process grows by from before a step to its highest, the median of three in turn: it holds the
+convolutions' scratch memory too, and scatters with what the allocator has kept. The peak of tensors alone, as torch counts them, stands beside it."""
 import io, statistics, sys, tempfile, time, warnings
 from contextlib import redirect_stdout
 
@@ -51,6 +52,15 @@ def grown(f):
     open('/proc/self/clear_refs', 'w').write('5'); before = status('VmRSS')
     f()
     return status('VmHWM') - before
+
+def tensors(f):
+    "MiB of tensors that `f` holds at its peak, as torch's own allocator counts them: the same in each run, whatever pages the process had before (scratch memory of the convolutions isn't a tensor)"
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as p: f()
+    held = peak = 0
+    for e in sorted((e for e in p.profiler.kineto_results.events() if e.name() == '[memory]'), key=lambda e: e.start_ns()):
+        held += e.nbytes()
+        peak = max(peak, held)
+    return peak/2**20
 
 def images(px, n, seed=0):
     rng = np.random.RandomState(seed)
@@ -189,7 +199,10 @@ def steps(table):
         table.row('autoencoder step, GFLOP', fc.get_total_flops()/1e9)
         table.row('  GFLOP/s', fc.get_total_flops()/1e9/statistics.median(t['our autoencoder']))
         if bound:
-            for k,f in fs.items(): table.row(f'peak memory, {k}, MiB', grown(f))
+            rounds = [{k: grown(f) for k,f in fs.items()} for _ in range(3)]
+            peaks, held = {k: statistics.median(r[k] for r in rounds) for k in fs}, {k: rounds[0][k] if cuda else tensors(f) for k,f in fs.items()}
+            for k in fs: table.row(f'peak memory, {k}, MiB', peaks[k], note=f'{min(r[k] for r in rounds):.0f} to {max(r[k] for r in rounds):.0f} in 3 rounds; {held[k]:.0f} of tensors')
+            for k in names if peers else (): table.row(f'peak memory, ours over tmw-xai: {k}', peaks[f'our {k}']/peaks[f'tmw {k}'], most=1, note=f"of tensors alone {held[f'our {k}']/held[f'tmw {k}']:.2f}")
     if cuda: precision(table)
 
 def precision(table):
