@@ -1,4 +1,4 @@
-"""What do bad and odd images and folders do to a run? `python bench/inputs.py` (about a minute on one thread)
+"""What do bad and odd images and folders do to a run? `python bench/inputs.py` (about two minutes on one thread)
 
 Each image of a corpus made here lies among 24 good ones. A run must train, or refuse it before training with an error that names that file and no other; the good images' tensors and predictions must be those
 of the run without it, bit by bit. Where fastai's `PILImage` reads other pixels than `AnyImage`, `check_files` must have said so."""
@@ -9,7 +9,7 @@ import PIL.Image, PIL.ImageFile, torch
 warnings.filterwarnings('ignore')
 import sklearn.datasets
 from xaaenet.all import *
-from xaaenet.learner import _looked
+from xaaenet.learner import _check_labels, _looked
 from _table import Table # after fastai's names, of which one is the same
 
 torch.set_num_threads(1)
@@ -201,5 +201,11 @@ for kind in ('jpg', 'png'):
     table.row(f'  {kind}: ms to check in 8 threads, of {os.cpu_count()} cores', checked)
     table.row(f'  {kind}: ms to check in one thread, as a share of reading', alone/read, most=0.6 if kind == 'jpg' else 1.3)
     table.row(f'  {kind}: ms to check again', again, most=read/10)
+memory = make_dls([(np.asarray(photo), label(i)) for i in range(5000)], split=lambda o: False)
+rows = from_frame(pd.concat([frame]*100, ignore_index=True))
+check_files(rows)
+for n,f,x in (('in memory', check_files, memory), ('known already, by rows of a table', check_files, rows), ('labels, in memory', _check_labels, memory), ('labels, by rows of a table', _check_labels, rows)):
+    start = time.perf_counter(); f(x)
+    table.row(f'  {n}: µs an item', (time.perf_counter() - start)*1e6/sum(dl.n for dl in x.loaders), most={'in memory': 5}.get(n))
 tmp.cleanup()
 table.end()

@@ -398,7 +398,9 @@ def _item_name(tl, i):
 
 def _no_label(o):
     if isinstance(o, torch.Tensor): return not o.isfinite().all()
-    return bool(np.any(pd.isna(o))) or isinstance(o, float) and not math.isfinite(o)
+    if is_listy(o): return any(map(_no_label, o))
+    if isinstance(o, (float, np.floating, np.ndarray)) and np.asarray(o).dtype.kind == 'f': return not np.isfinite(o).all()
+    return bool(np.any(pd.isna(o)))
 
 def _check_labels(dls):
     "Refuse labels that are missing or unknown, and warn of classes with fewer than two training images"
