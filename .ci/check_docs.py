@@ -56,7 +56,7 @@ def images():
                 for m in image.finditer(source):
                     alt = m[1] if m[1] is not None else (re.search(r'alt="([^"]*)"', m[2]) or ['', ''])[1]
                     if len(alt.split()) < 2: yield f'{p}: {m[0][:60]} has no alt text'
-            elif not is_module(p) and 'hide' not in directives(source) and any('image/png' in o.get('data', {}) for o in c['outputs']):
+            elif 'hide' not in directives(source) and any('image/png' in o.get('data', {}) for o in c['outputs']):
                 if len(directives(source).get('fig-alt', '').split()) < 3: yield f'{p}, cell {c["id"]}: a figure without `#| fig-alt:`'
 
 def outputs():

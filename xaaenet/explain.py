@@ -220,13 +220,19 @@ class Axis:
     bounded:bool=True # Is score 0 a boundary?
     index:int=None # Of the output `high`
 
-    def score(self, z):
+    def score(self,
+        z:torch.Tensor # `[n, dims]`
+    ):
         "Logit difference, logit or score beyond the boundary of each row of `z`"
         return z.double() @ self.weight + self.bias
-    def distance(self, z):
+    def distance(self,
+        z:torch.Tensor # `[n, dims]`
+    ):
         "Distance of each row to the boundary, negative on the side of `low`"
         return self.score(z) / self.weight.norm()
-    def contributions(self, z):
+    def contributions(self,
+        z:torch.Tensor # `[n, dims]` or `[dims]`
+    ):
         "What each dimension adds to the score; with the bias they add up to it"
         return z.double() * self.weight
     @property
@@ -426,11 +432,16 @@ class Reference:
     def _cov(z): return torch.from_numpy(LedoitWolf().fit(z.double().numpy()).covariance_)
     def _whiten(self): return torch.linalg.inv(torch.linalg.cholesky(self.cov)).T
 
-    def radius(self, z, k):
+    def radius(self,
+        z:torch.Tensor, # `[n, dims]`
+        k:int # Class
+    ):
         "Mahalanobis distance of each row of `z` to the centre of class `k`, in the covariance within classes"
         d = z.double() - self.means[k]
         return (torch.linalg.solve(self.within, d.T).T * d).sum(1).clamp_min(0).sqrt()
-    def length(self, move):
+    def length(self,
+        move:torch.Tensor # `[n, dims]`
+    ):
         "Length of each move in the latents' own covariance"
         return (move.double() @ self._whiten()).norm(dim=1)
     def _measures(self, z, errors): return torch.stack([torch.stack([self.radius(z, k) for k in self.classes]).amin(0), errors.double()], 1).clamp_min(1e-9).log()
@@ -572,11 +583,15 @@ class Counterfactuals:
     flags:pd.DataFrame # Which of the originals are unlike what the model has learned
 
     def __len__(self): return len(self.z)
-    def k(self, kappa):
+    def k(self,
+        kappa:float # Strength
+    ):
         "Position of the strength `kappa`"
         if kappa not in self.kappas: raise ValueError(f"κ={kappa} wasn't asked for: the strengths are {', '.join(f'{o:g}' for o in self.kappas)}.")
         return self.kappas.index(kappa)
-    def walked(self, kappa):
+    def walked(self,
+        kappa:float # Strength
+    ):
         "The walked vectors `[n, dims]`"
         return self.z.double() + kappa*self.move
     @property
@@ -1051,8 +1066,16 @@ class OrdinalLoss:
             pairs = F.softplus(-ds*dy.sign() / y.std(unbiased=False).clamp_min(1e-6)) * (dy != 0)
             loss = loss + self.ordinal * (pairs.sum((1,2)) / (dy != 0).sum((1,2)).clamp_min(1))
         return loss.mean() if self.reduction == 'mean' else loss
-    def activation(self, x): return x
-    def decodes(self, x): return x
+    def activation(self,
+        x # Scores
+    ):
+        "Scores are predictions as they are"
+        return x
+    def decodes(self,
+        x # Scores
+    ):
+        "Scores are predictions as they are"
+        return x
 
 # %% ../nbs/02_explain.ipynb #58b2cb41
 def ordinal_error(

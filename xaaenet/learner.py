@@ -527,7 +527,12 @@ class AdversarialGame(Callback):
         max_run:int=5 # Most steps of one side in a row, if adaptive
     ): self.set_turns(n_disc, n_gen, adaptive); self.lo,self.hi,self.max_run = lo,hi,max_run
 
-    def set_turns(self, n_disc=1, n_gen=1, adaptive=False):
+    def set_turns(self,
+        n_disc=1, # Discriminator steps in a row
+        n_gen=1, # Generator steps in a row
+        adaptive=False # Lean to the losing side?
+    ):
+        "Say how the sides take turns"
         if n_disc < 1 or n_gen < 1: raise ValueError(f"Each side needs a step: n_disc={n_disc} and n_gen={n_gen} must be 1 or more.")
         self.n_disc,self.n_gen,self.adaptive = n_disc,n_gen,adaptive
 
@@ -537,6 +542,7 @@ class AdversarialGame(Callback):
     def alternating(self): return self.learn.phase_loss.phase.name == 'adversarial'
 
     def drop_grads(self):
+        "Set every gradient to None, so that no momentum moves what isn't trained"
         for p in self.learn.model.parameters(): p.grad = None
 
     def before_fit(self):
@@ -614,7 +620,7 @@ class Denoise(Callback):
     ): self.noise,self.mask = noise,mask
     def before_batch(self): self.learn.xb = corrupt(self.xb[0], self.noise, self.mask), self.xb[0]
 
-# %% ../nbs/01_learner.ipynb #49efcc84
+# %% ../nbs/01_learner.ipynb #f895753d
 class KeepBest(TrackerCallback):
     "Keep the weights of the epoch with the lowest `monitor`, and bring them back when the fit ends"
     order = TrackerCallback.order+1
@@ -642,7 +648,9 @@ class KeepBest(TrackerCallback):
         self.state,self.begin = None,None
         super().after_fit()
 
-    def weights(self): return {k: v.detach().clone() for k,v in self.aae.state_dict().items()}
+    def weights(self):
+        "A copy of all weights and statistics"
+        return {k: v.detach().clone() for k,v in self.aae.state_dict().items()}
     @property
     def aae(self): return self.learn.phase_loss.model
 
@@ -814,7 +822,7 @@ class _Watched:
             del b
             self.cb.batch_done(i)
 
-# %% ../nbs/01_learner.ipynb #f6761e6e
+# %% ../nbs/01_learner.ipynb #b2de75dc
 class ResumeCallback(Callback):
     "Save the whole state of a fit every so many batches, and go on from there after any death; works with any `Learner`"
     order = 200 # after all others
@@ -858,7 +866,10 @@ class ResumeCallback(Callback):
 
     @property
     def due(self): return self.train_iter - self.last >= self.gap
-    def batch_done(self, n):
+    def batch_done(self,
+        n:int # Batches of this epoch that are done
+    ):
+        "A batch was dealt with: save, if it is time"
         self.done = self.epoch,n
         if self.due: self.save()
 
@@ -869,7 +880,7 @@ class ResumeCallback(Callback):
         self.done = self.epoch+1,0
         if self.due or self.done[0] == self.n_epoch: self.save()
 
-# %% ../nbs/01_learner.ipynb #79dfc35a
+# %% ../nbs/01_learner.ipynb #8b3ebfa4
 @patch(as_prop=True)
 def where(self:ResumeCallback): return Path(self.folder) if self.folder else self.learn.path/self.learn.model_dir
 
@@ -921,13 +932,16 @@ def rare_enough(
     return max(100, math.ceil(cost/(share*max(batch, 1e-9))))
 
 @patch
-def write(self:ResumeCallback, state):
+def write(self:ResumeCallback,
+    state:dict # Of the whole fit
+):
+    "Write a checkpoint, and remove the one before the last"
     file = self.where/f'{self.prefix}-{self.fits}-{self.train_iter:08}.safetensors'
     try: save_checkpoint(file, state)
     except OSError as e: return warnings.warn(f"{file} couldn't be written ({e.strerror or e}): the training goes on, and an earlier checkpoint stays if there is one. Make room, or see that {file.parent} is there.")
     for f in self.files[1 if self.done[0] == self.n_epoch else 2:]: f.unlink(missing_ok=True)
 
-# %% ../nbs/01_learner.ipynb #3d7d8e4a
+# %% ../nbs/01_learner.ipynb #a2a24c58
 @patch
 def newest(self:ResumeCallback):
     "The newest checkpoint of this run that can be read, if any"
@@ -945,7 +959,9 @@ def newest(self:ResumeCallback):
         return self.clear()
 
 @patch
-def take_up(self:ResumeCallback, state):
+def take_up(self:ResumeCallback,
+    state:dict # A checkpoint's
+):
     "Bring everything to where it was"
     learn, device = self.learn, next(self.learn.model.parameters()).device
     self.state,self.done,self.last = state,tuple(state['done']),state['step']
@@ -1011,7 +1027,7 @@ class StopAtNaN(Callback):
     def after_fit(self):
         if self.found and self.warn: warnings.warn(self.found)
 
-# %% ../nbs/01_learner.ipynb #c239f1cd
+# %% ../nbs/01_learner.ipynb #0df24b9f
 def effective_dims(
     cov:torch.Tensor # Covariance of latent vectors `[dims, dims]`
 ) -> float: # From 1 to dims
@@ -1032,7 +1048,11 @@ class WatchCollapse(Callback):
         z = self.learn.phase_loss.model.z.detach().float()
         self.n,self.sum,self.outer = self.n+len(z),self.sum+z.sum(0),self.outer+z.T@z
 
-    def say(self, what, text):
+    def say(self,
+        what:str, # Kind of collapse, each of which is said once
+        text:str # In words
+    ):
+        "Warn"
         if what not in self.said: warnings.warn(f"{self.learn.phase_loss.phase.name} phase, epoch {self.epoch}: {text}")
         self.said.append(what)
 
@@ -1086,7 +1106,7 @@ class GatherLatents(Callback):
         if self.store is not None: return self.store(z, logits, targs)
         self.zs.append(z); self.logits.append(logits); self.targets.append(targs)
 
-# %% ../nbs/01_learner.ipynb #4b395742
+# %% ../nbs/01_learner.ipynb #7212a35e
 class LivePlot(Callback):
     "Base of what is drawn again after each epoch"
     order,run_valid = ProgressCallback.order+5,False
@@ -1104,6 +1124,7 @@ class LivePlot(Callback):
         if self.show and self.learn.logger is not noop and type(ipython_shell()).__name__ not in ('bool', 'TerminalInteractiveShell'): self.redraw()
 
     def redraw(self):
+        "Draw `plot` in the place where it stood"
         from IPython.display import display
         axs = self.plot()
         if axs is None: return
@@ -1114,7 +1135,7 @@ class LivePlot(Callback):
     def after_fit(self): self.out = None
     def __getstate__(self): return {**self.__dict__, 'out': None}
 
-# %% ../nbs/01_learner.ipynb #938f3972
+# %% ../nbs/01_learner.ipynb #66d4b9da
 class ShowLossParts(LivePlot):
     "A panel for each part of the loss, redrawn after each epoch"
     def __init__(self,
@@ -1138,6 +1159,7 @@ class ShowLossParts(LivePlot):
         self.total,self.steps = values if self.total is None else self.total+values,self.steps+1
 
     def note(self):
+        "Keep the values of an epoch"
         train = {} if self.total is None else dict(zip(self.names, (self.total/self.steps).tolist()))
         row = dict(zip(self.recorder.metric_names[1:-1], self.recorder.values[-1]))
         train['loss'],row['loss'] = row.pop('train_loss', None),row.pop('valid_loss', None)
@@ -1174,7 +1196,7 @@ def plot(self:ShowLossParts,
     axs.flat[0].legend(fontsize=7, frameon=False)
     return axs
 
-# %% ../nbs/01_learner.ipynb #c64e8f31
+# %% ../nbs/01_learner.ipynb #fea0a9cc
 def _held_out(dl, n):
     "A few images spread over the data set of `dl`, without a trace in any random generator"
     if hasattr(dl, 'world_size'): dl = dl.dl # one process's share of a loader
@@ -1199,12 +1221,19 @@ class Filmstrip(LivePlot):
         self.n,self.images,self.adversarial,self.frames = n,images,adversarial,[]
 
     def note(self):
+        "Paint the images"
         if self.learn.phase == 'adversarial' and not self.adversarial: return
         if self.images is None: self.images = _held_out(self.dls.valid, self.n)
         model = self.learn.phase_loss.model
         with torch.no_grad(), evaluating(model): self.keep(self.learn.phase, self.epoch, _bytes(model.reconstruct(self.images.to(model.mean), open_skips=False)))
 
-    def keep(self, phase, epoch, pictures): self.frames.append((phase, epoch, pictures))
+    def keep(self,
+        phase:str, # Its name
+        epoch:int, # Its number
+        pictures:torch.Tensor # `[n, C, H, W]` in bytes
+    ):
+        "Keep the pictures of an epoch"
+        self.frames.append((phase, epoch, pictures))
     def __getstate__(self): return {**super().__getstate__(), 'images': None, 'frames': []} # they are somebody's images
 
 # %% ../nbs/01_learner.ipynb #9c340e3e
@@ -1228,7 +1257,7 @@ def plot(self:Filmstrip,
         row[0].set_ylabel(name, rotation=0, ha='right', va='center', fontsize=8)
     return axs
 
-# %% ../nbs/01_learner.ipynb #2d4f1cfe
+# %% ../nbs/01_learner.ipynb #c8697802
 def picture_log(
     to # A `SummaryWriter`, the `mlflow` module, a run of Weights & Biases, or a function of name, picture `[H, W, 3]` (bytes) and step
 ): # A function of name, picture and step
@@ -1253,6 +1282,7 @@ class LogReconstructions(Filmstrip):
         self.to = to
 
     def found(self):
+        "What to log to"
         if self.to is not None: return self.to
         if hasattr(self.learn, 'tensor_board'): return self.learn.tensor_board.writer
         raise ValueError("There is nothing to log to: add a `TensorBoardCallback`, or pass `to`, for instance `LogReconstructions(mlflow)`.")
@@ -1267,7 +1297,7 @@ class LogReconstructions(Filmstrip):
         picture_log(self.found())(f'reconstructions/{phase}', sheet.expand(3, -1, -1).permute(1,2,0).numpy(), epoch)
     def __getstate__(self): return {**super().__getstate__(), 'to': None} # a writer has open files
 
-# %% ../nbs/01_learner.ipynb #501a2e5c
+# %% ../nbs/01_learner.ipynb #c520c5e4
 class LogMetrics(LivePlot):
     "Log loss, parts and metrics of each epoch, by phase"
     def __init__(self,
@@ -1282,6 +1312,7 @@ class LogMetrics(LivePlot):
             raise ValueError("There is no MLflow run to log to: train inside `with mlflow.start_run():`.")
 
     def note(self):
+        "Log the values of an epoch"
         row = zip(self.recorder.metric_names[1:-1], self.recorder.values[-1])
         row = {f'{self.learn.phase}/{k}': float(v) for k,v in row if v is not None}
         if hasattr(self.to, 'log_metrics'): self.to.log_metrics(row, step=self.epoch)
@@ -1463,7 +1494,10 @@ def share(self:DistributedPhases,
     return res
 
 @patch
-def broadcast(self:DistributedPhases, t, rank):
+def broadcast(self:DistributedPhases,
+    t, # Numbers
+    rank # Of the process whose numbers count
+):
     "The numbers `t` of the process `rank`"
     t = torch.tensor(t, device=self.device)
     torch.distributed.broadcast(t, rank)
@@ -1491,7 +1525,10 @@ def all_rows(self:DistributedPhases,
 
 # %% ../nbs/01_learner.ipynb #6381512c
 @patch
-def to_distributed(self:AAELearner, sync_bn=True, **kwargs):
+def to_distributed(self:AAELearner,
+    sync_bn=True, # Normalise over the batches of all processes? On CUDA only
+    **kwargs # Passed to `accelerate.Accelerator`
+):
     "Add `DistributedPhases`, where there are several processes"
     if num_distrib() < 2: return self
     self.add_cb(DistributedPhases(sync_bn, **kwargs))

@@ -227,7 +227,9 @@ class LatentNorm(nn.BatchNorm1d):
             raise ValueError("A batch of one image can't be trained on, because z is batch-normalised: use a larger batch size, or `drop_last=True`.")
         with torch.autocast(z.device.type, enabled=False): return super().forward(z.float())
 
-    def sample_like(self, z):
+    def sample_like(self,
+        z:torch.Tensor # Latent vectors `[B, dims]`
+    ):
         "A sample of N(0, I) of `z`'s shape, normalised over the batch wherever `z` is"
         s = torch.randn_like(z)
         return F.batch_norm(s, None, None, training=True, eps=self.eps) if self.training else s
@@ -496,7 +498,9 @@ def reconstruct(self:AAE,
 
 # %% ../nbs/00_model.ipynb #40a13eb8
 @contextmanager
-def frozen_stats(model:nn.Module):
+def frozen_stats(
+    model:nn.Module # Whose buffers are to stay
+):
     "Keep every buffer of `model` as it is, while batch norms go on normalising over the batch as in training"
     norms = [m for m in model.modules() if isinstance(m, _NormBase) and m.track_running_stats]
     others = [(b, b.clone()) for m in model.modules() if not isinstance(m, _NormBase) for b in m.buffers(recurse=False)]
