@@ -45,6 +45,13 @@ def settings():
     }
     return '; '.join(f'{k} is {a!r} and {b!r}' for k, (a, b) in pairs.items() if a != b)
 
+def lowest():
+    "Lines of constraints-lowest.txt that aren't the lower bounds of pyproject.toml, or the other way round."
+    bound = lambda o: (o[0], re.sub(r'(\.0)+$', '', o[1]))
+    deps = tomllib.loads((root/'pyproject.toml').read_text(encoding='utf-8'))['project']['dependencies']
+    lines = [l for l in (root/'.ci'/'constraints-lowest.txt').read_text(encoding='utf-8').splitlines() if l and l[0] != '#']
+    return ', '.join(o[0] for o in {bound(o.split('>=')) for o in deps} ^ {bound(o.split('==')) for o in lines})
+
 def git(*args, cwd):
     return subprocess.run(['git', *args], cwd=cwd, check=True, capture_output=True, text=True).stdout
 
@@ -85,6 +92,7 @@ def notebooks():
 
 if __name__ == '__main__':
     guarded('settings.ini equals pyproject.toml', settings)
+    guarded('constraints-lowest.txt equals the lower bounds', lowest)
     guarded('README.md equals nbs/index.ipynb', lambda: '' if readme.in_sync() else 'run python .ci/readme.py')
     notebooks()
     sys.exit(failed)

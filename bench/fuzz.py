@@ -21,7 +21,7 @@ from _table import Table
 documented = [ # (type, pattern): every error that a configuration may end in
     (ValueError, r"MS-SSIM needs at least 11 px"),
     (ValueError, r"`input_size` is a number of pixels or \(height, width\)"),
-    (ValueError, r"`(input_channels|encoding_dims|classes)` must be a whole number of 1 or more"),
+    (ValueError, r"`(input_channels|encoding_dims|classes|n_out)` must be a whole number of 1 or more"),
     (ValueError, r"`(rec|adv|cov|pred|cons)_weight` must be a finite number of 0 or more"),
     (ValueError, r"One class leaves nothing to tell apart"),
     (ValueError, r"`stats` are a mean and a std"),
