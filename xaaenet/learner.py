@@ -748,12 +748,12 @@ def load_checkpoint(
     if state['format'] > _format: raise ValueError(f"{path} was written by xaaenet {state['version']}, and this is {xaaenet.__version__}: install that version or a later one.")
     return state
 
-# %% ../nbs/01_learner.ipynb #2f7a1c0e
+# %% ../nbs/01_learner.ipynb #aad6c021
 def _plain_attrs(o, skip=('learn', 'run', 'start_epoch')):
-    "What of the attributes of `o` a checkpoint can hold; not what it keeps from being pickled, such as images, and not the time of day at which an epoch began"
-    res, pickled = {}, o.__getstate__()
+    "What of the attributes of `o` a checkpoint can hold; not those that it names in `not_saved`, such as images, and not the time of day at which an epoch began"
+    res, skip = {}, (*skip, *getattr(type(o), 'not_saved', ()))
     for k,v in vars(o).items():
-        if k in skip or not isinstance(pickled, dict) or pickled.get(k) is not v: continue
+        if k in skip: continue
         try: _pack(v, {}, '')
         except TypeError: continue
         res[k] = v
@@ -1196,7 +1196,7 @@ def plot(self:ShowLossParts,
     axs.flat[0].legend(fontsize=7, frameon=False)
     return axs
 
-# %% ../nbs/01_learner.ipynb #fea0a9cc
+# %% ../nbs/01_learner.ipynb #15a39255
 def _held_out(dl, n):
     "A few images spread over the data set of `dl`, without a trace in any random generator"
     if hasattr(dl, 'world_size'): dl = dl.dl # one process's share of a loader
@@ -1211,6 +1211,7 @@ def _bytes(x): return (x.clamp(0, 1)*255).round().byte().cpu()
 
 class Filmstrip(LivePlot):
     "Paint the same few held-out images after each epoch"
+    not_saved = 'images','frames' # they are somebody's images
     def __init__(self,
         n:int=8, # Images, spread over the validation set
         images:torch.Tensor=None, # `[n, C, H, W]` in [0, 1], instead of those
@@ -1234,7 +1235,7 @@ class Filmstrip(LivePlot):
     ):
         "Keep the pictures of an epoch"
         self.frames.append((phase, epoch, pictures))
-    def __getstate__(self): return {**super().__getstate__(), 'images': None, 'frames': []} # they are somebody's images
+    def __getstate__(self): return {**super().__getstate__(), 'images': None, 'frames': []}
 
 # %% ../nbs/01_learner.ipynb #9c340e3e
 def _show_image(ax, im):
