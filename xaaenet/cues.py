@@ -8,14 +8,14 @@ Docs: https://xaaenet.github.io/xaaenet/cues.html.md"""
 __all__ = ['cues', 'Cue', 'cue', 'gray', 'cue_table', 'logits_of', 'associated', 'plot_associated', 'edit', 'Edited', 'skill',
            'coverage', 'split_groups', 'check_groups', 'Verdicts', 'over_seeds', 'judge_seeds']
 
-# %% ../nbs/03_cues.ipynb #9b60c9ce
+# %% ../nbs/03_cues.ipynb #d53af6f4
 import functools, html, math, threading, warnings
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import PIL.Image, PIL.ImageOps, matplotlib.pyplot as plt
 from fastai.vision.all import *
+from concurrent.futures import ThreadPoolExecutor # fastai's own starts a process for each `map`
 from scipy.spatial import KDTree
 from scipy.stats import false_discovery_control, rankdata, t as student_t
 from sklearn.linear_model import LinearRegression, RidgeCV
@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer, StandardScaler
 
 from .model import to_8_bit
-from .learner import AAELearner, check_images
+from .learner import AAELearner, check_images, read_image
 from .explain import *
 from .explain import _in_order, _show
 
@@ -206,7 +206,7 @@ def _high_and_all(size, radius):
     twice[0] = twice[-1] = 1 # the other half of a real image's spectrum mirrors this one
     return torch.stack([((f[:,None]**2 + f[:size//2+1].abs()[None]**2 > radius**2)*twice).flatten(), twice.expand(size, -1).flatten()])
 
-# %% ../nbs/03_cues.ipynb #6c30eaa4
+# %% ../nbs/03_cues.ipynb #8ac527ee
 def _measure(x, chosen, luma=None):
     "Cues of images, `[n, cues]`; on a CPU as many images at a time as its cache holds"
     if x.device.type == 'cpu' and len(x) > (few := max(1, 200_000//x[0].numel())): return torch.cat([_measure(o, chosen) for o in x.split(few)])
@@ -224,10 +224,8 @@ def _one_thread():
     finally: torch.set_num_threads(n)
 
 def _rgb(im):
-    "Pixels `[3, H, W]` of 8 bits; 16 bits are scaled, as PIL's own conversion would clip them"
-    if im.mode == 'F': raise ValueError('pixels are floating-point numbers of unknown range')
-    if im.mode.startswith('I'): return torch.from_numpy((np.array(im).astype(np.float32)/257).round().clip(0, 255).astype(np.uint8)).expand(3, -1, -1)
-    return torch.from_numpy(np.array(im.convert('RGB'))).permute(2, 0, 1)
+    "Pixels `[3, H, W]` of 8 bits, of an image of any kind"
+    return torch.from_numpy(np.array(im.convert('RGB') if im.mode in ('L', '1', 'YCbCr') else im if im.mode == 'RGB' else read_image(im))).permute(2, 0, 1)
 
 def _open(file):
     "An image that is loaded; the colours of a JPEG as it holds them"

@@ -51,7 +51,7 @@ def plain_dls(
     res.loaders = [plain_dl(dl) for dl in dls.loaders]
     return res
 
-# %% ../nbs/01_learner.ipynb #ab2dddca
+# %% ../nbs/01_learner.ipynb #19d38414
 def _rngs_of(dl):
     "Generators of a loader, and of those that it wraps"
     while dl is not None:
@@ -63,7 +63,7 @@ def rng_state(
     dls=() # Loaders
 ) -> dict: # For `set_rng_state`
     "States of all generators of random numbers: Python's, NumPy's, torch's on each device, and those of the loaders `dls`"
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    cuda, mps = torch.cuda.is_available(), default_device().type == 'mps'
     return dict(python=random.getstate(), numpy=np.random.get_state(), torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if cuda else [],
                 mps=torch.mps.get_rng_state() if mps else None, dls=[[o.getstate() if isinstance(o, random.Random) else o.get_state() for o in _rngs_of(dl)] for dl in dls])
 
@@ -75,7 +75,7 @@ def set_rng_state(
     random.setstate(state['python']); np.random.set_state(state['numpy']); torch.set_rng_state(state['torch'])
     if state['cuda'] and torch.cuda.is_available():
         for i,s in enumerate(state['cuda'][:torch.cuda.device_count()]): torch.cuda.set_rng_state(s, i)
-    if state['mps'] is not None and torch.backends.mps.is_available(): torch.mps.set_rng_state(state['mps'])
+    if state['mps'] is not None and default_device().type == 'mps': torch.mps.set_rng_state(state['mps'])
     for dl,states in zip(dls, state['dls']):
         for o,s in zip(_rngs_of(dl), states): o.setstate(s) if isinstance(o, random.Random) else o.set_state(s)
 
