@@ -49,7 +49,7 @@ def split_items(
     rest, test = part(items, 0.2)
     return *part(rest, 0.1), test
 
-# %% ../nbs/10_demo.ipynb #7b2c9996
+# %% ../nbs/10_demo.ipynb #ca670ed2
 def demo_dls(
     train:list, # (image, label) pairs to learn from
     valid:list, # Pairs to choose the best epochs by
@@ -60,7 +60,8 @@ def demo_dls(
     "`DataLoaders` of (image, label) pairs"
     block = DataBlock((ImageBlock(image_cls), CategoryBlock), getters=[ItemGetter(0), ItemGetter(1)], item_tfms=Resize(size),
                       splitter=IndexSplitter(range(len(train), len(train)+len(valid))))
-    return block.dataloaders(train + valid, bs=bs)
+    files = isinstance(train[0][0], (str, Path)) # of what is in memory already, worker processes cost more than they save
+    return block.dataloaders(train + valid, bs=bs, **({} if files else {'num_workers': 0}))
 
 # %% ../nbs/10_demo.ipynb #c79b4ce9
 def thin_encoder(

@@ -1135,7 +1135,7 @@ class LivePlot(Callback):
     def after_fit(self): self.out = None
     def __getstate__(self): return {**self.__dict__, 'out': None}
 
-# %% ../nbs/01_learner.ipynb #66d4b9da
+# %% ../nbs/01_learner.ipynb #ff092e89
 class ShowLossParts(LivePlot):
     "A panel for each part of the loss, redrawn after each epoch"
     def __init__(self,
@@ -1147,10 +1147,11 @@ class ShowLossParts(LivePlot):
 
     def before_fit(self):
         super().before_fit()
-        if self.run: self.last,self.history[self.learn.phase],self.epochs = self.learn.phase,[],self.learn.n_epoch
+        self.begins = True # not for an epoch of `validate` or `get_preds`, which call this too
 
     def before_train(self):
         super().before_train()
+        if self.begins: self.last,self.history[self.learn.phase],self.epochs,self.begins = self.learn.phase,[],self.learn.n_epoch,False
         self.total,self.steps = None,0
 
     def after_loss(self):
