@@ -13,7 +13,7 @@ __all__ = ['phases', 'plain_dl', 'plain_dls', 'rng_state', 'set_rng_state', 'see
            'ShowLossParts', 'Filmstrip', 'picture_log', 'LogReconstructions', 'LogMetrics', 'AAELearner',
            'DistributedPhases', 'aae_splitter', 'aae_learner']
 
-# %% ../nbs/01_learner.ipynb #d24e9506
+# %% ../nbs/01_learner.ipynb #e84da696
 import atexit, contextlib, io, json, math, os, random, re, stat, threading, time, warnings, zlib
 from collections import Counter
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -29,6 +29,7 @@ import PIL.Image, PIL.ImageOps
 import safetensors, safetensors.torch
 
 from .model import *
+from .model import _check_number
 import xaaenet
 
 # %% ../nbs/01_learner.ipynb #d65cabe7
@@ -109,7 +110,7 @@ def _one_batch(dl):
         if len(dl) == 0: raise ValueError(f"The training set of {dl.n} items doesn't fill one batch of {dl.bs}: use a smaller batch size.") from e
         raise
 
-# %% ../nbs/01_learner.ipynb #b822832a
+# %% ../nbs/01_learner.ipynb #0e456e22
 def _plain_sizes(dl):
     "Rows and batch size of a loader of PyTorch's own, where it has them"
     return len(dl.dataset) if hasattr(getattr(dl, 'dataset', None), '__len__') and getattr(dl, 'batch_sampler', None) is not None else None, getattr(dl, 'batch_size', None)
@@ -148,6 +149,7 @@ def check_dls(
     b = _one_batch(dls.train)
     x, y = b[0], b[1] if len(b) > 1 else None
     check_images(x)
+    if n_out is not None: _check_number('n_out', n_out)
     if y is None: raise ValueError("The dls have no targets, and the classifier phase needs some: give the `DataBlock` a second block (`CategoryBlock`, `RegressionBlock`, ...).")
     for cls,name in _refused:
         if isinstance(y, cls): raise ValueError(f"The targets are {name}, and xAAEnet explains categories, labels and scores: give the `DataBlock` a `CategoryBlock`, `MultiCategoryBlock` or `RegressionBlock`.")
@@ -654,7 +656,7 @@ class KeepBest(TrackerCallback):
     @property
     def aae(self): return self.learn.phase_loss.model
 
-# %% ../nbs/01_learner.ipynb #578d450f
+# %% ../nbs/01_learner.ipynb #dcda1f98
 class DamagedCheckpoint(ValueError): "A checkpoint file that can't be trusted"
 
 _format = 1 # of checkpoint files; raised when an older library could no longer read them
@@ -663,7 +665,7 @@ def _pack(o, tensors, at):
     "`o` as JSON, with its tensors in the dictionary `tensors` by their place `at`; raises TypeError on what is neither"
     if o is None or isinstance(o, (bool, int, float, str)) and type(o).__module__ == 'builtins': return o
     if isinstance(o, np.generic): return o.item()
-    if isinstance(o, np.ndarray): return {'array': _pack(torch.from_numpy(o), tensors, at)}
+    if isinstance(o, np.ndarray) and not o.dtype.hasobject: return {'array': _pack(torch.tensor(list(o.tobytes()), dtype=torch.uint8), tensors, at), 'as': [o.dtype.str, list(o.shape)]} # not every version of safetensors knows each type
     if isinstance(o, torch.Tensor):
         tensors[at] = o.detach().as_subclass(torch.Tensor)
         return {'tensor': at, 'on': o.device.type} if o.device.type != 'cpu' else {'tensor': at}
@@ -682,7 +684,7 @@ def _unpack(o, tensors):
     if not isinstance(o, dict): return o
     kind, v = next(iter(o.items()))
     if kind == 'tensor': return tensors[v]
-    if kind == 'array': return _unpack(v, tensors).numpy()
+    if kind == 'array': return np.frombuffer(_unpack(v, tensors).numpy().tobytes(), o['as'][0]).reshape(o['as'][1]).copy()
     if kind == 'dict': return {k: _unpack(e, tensors) for k,e in v}
     if kind in ('floats', 'scalars'): return _unpack(v, tensors).tolist() if kind == 'floats' else list(_unpack(v, tensors))
     v = _unpack(v, tensors) if isinstance(v, dict) else [_unpack(e, tensors) for e in v]
