@@ -122,13 +122,14 @@ def killed_runs(table, runs):
         same, all_lost, counts = 0, [], {}
         for i,plan in enumerate(kills(runs)):
             lost = one(d/str(i), plan, whole)
+            while not lost: # it had ended before: kill earlier
+                shutil.rmtree(d/str(i)); plan = [(k, a*0.8, *r) for k,a,*r in plan]; lost = one(d/str(i), plan, whole)
             weights, history = end(d/str(i))
             same += (equal := weights == ends[0][0] and history in (ends[0][1], '-'))
             all_lost += lost
             for how,at,n in lost:
                 counts[how] = counts.get(how, 0) + 1
                 table.say(f'  run {i:2}: killed ({how}) after {at[0]} {at[3]} of {at[1]}, epoch {at[2]}; {n} batches lost; {"ends the same" if equal else "ENDS OTHERWISE"}')
-            if not lost: table.say(f'  run {i:2}: had ended before it was killed')
             shutil.rmtree(d/str(i))
         table.row('runs that were killed and end with the same weights, losses and metrics', same, least=runs, note=f'of {runs}')
         table.row('deaths', len(all_lost), note=', '.join(f'{k}: {v}' for k,v in sorted(counts.items())))
