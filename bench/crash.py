@@ -42,21 +42,15 @@ def learner(folder):
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 
 def die_writing(stage, nth):
-    "Die at the `nth` checkpoint: half of it written, whole, or renamed"
-    save, count = safetensors_save, [0]
-    def save_file(tensors, file, meta):
-        count[0] += 1
-        save(tensors, file, meta)
-        if count[0] < nth: return
-        if stage == 'half': os.truncate(file, os.path.getsize(file)//2); die()
-        if stage == 'whole': die()
-        sync = lib._sync_to_disk
-        def synced(path):
-            sync(path)
-            if Path(path).is_dir(): die() # the folder's turn comes after the renaming
-        lib._sync_to_disk = synced
-    lib.safetensors.torch.save_file = save_file
-safetensors_save = lib.safetensors.torch.save_file
+    "Die at the `nth` checkpoint: half of it written, whole, or renamed; `_write` brings first the file to the disk, then its folder"
+    sync, count = lib._sync_to_disk, [0]
+    def synced(path):
+        path = Path(path)
+        if path.name.startswith('.aae-'): count[0] += 1
+        if count[0] == nth and path.is_file() and stage == 'half': os.truncate(path, path.stat().st_size//2); die()
+        sync(path)
+        if count[0] == nth and (path.is_dir() if stage == 'renamed' else path.is_file()): die()
+    lib._sync_to_disk = synced
 
 def train(folder, stage=None, nth=None):
     "In a process of its own: the call that is made again after each death"
@@ -119,14 +113,15 @@ def killed_runs(table, runs):
             wait(start(d/name)); whole = time.time() - began
             ends.append(end(d/name))
         table.row('two runs with one seed, uninterrupted: equal to the bit', float(ends[0] == ends[1]), least=1, note=f'{whole:.1f} s each')
-        same, all_lost, counts = 0, [], {}
+        same, all_lost, counts, halves = 0, [], {}, 0
         for i,plan in enumerate(kills(runs)):
             lost = one(d/str(i), plan, whole)
             while not lost: # it had ended before: kill earlier
-                shutil.rmtree(d/str(i)); plan = [(k, a*0.8, *r) for k,a,*r in plan]; lost = one(d/str(i), plan, whole)
+                shutil.rmtree(d/str(i)); plan = [(k, o[0]*0.8) if k == 'moment' else (k, *o) for k,*o in plan]; lost = one(d/str(i), plan, whole)
             weights, history = end(d/str(i))
             same += (equal := weights == ends[0][0] and history in (ends[0][1], '-'))
             all_lost += lost
+            halves += sum(f.is_file() for f in (d/str(i)).rglob('.*'))
             for how,at,n in lost:
                 counts[how] = counts.get(how, 0) + 1
                 table.say(f'  run {i:2}: killed ({how}) after {at[0]} {at[3]} of {at[1]}, epoch {at[2]}; {n} batches lost; {"ends the same" if equal else "ENDS OTHERWISE"}')
@@ -134,6 +129,7 @@ def killed_runs(table, runs):
         table.row('runs that were killed and end with the same weights, losses and metrics', same, least=runs, note=f'of {runs}')
         table.row('deaths', len(all_lost), note=', '.join(f'{k}: {v}' for k,v in sorted(counts.items())))
         table.row('deaths inside the writing of a checkpoint', sum(v for k,v in counts.items() if k != 'moment'), least=runs//3)
+        table.row('half written files left when the runs have ended', halves, most=0)
         table.row('most batches lost in a death', max(n for *_,n in all_lost), most=every, note='a checkpoint every 5 batches')
 
 def mounted(folder, *options):
