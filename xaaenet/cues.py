@@ -8,7 +8,7 @@ Docs: https://xaaenet.github.io/xaaenet/cues.html.md"""
 __all__ = ['cues', 'Cue', 'cue', 'gray', 'cue_table', 'logits_of', 'associated', 'plot_associated', 'edit', 'Edited', 'skill',
            'coverage', 'split_groups', 'check_groups', 'Verdicts', 'over_seeds', 'judge_seeds']
 
-# %% ../nbs/03_cues.ipynb #87652131
+# %% ../nbs/03_cues.ipynb #d53af6f4
 import functools, html, math, threading, warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -22,7 +22,6 @@ from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer, StandardScaler
-from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
 from .model import to_8_bit
 from .learner import AAELearner, check_images, read_image
@@ -207,7 +206,7 @@ def _high_and_all(size, radius):
     twice[0] = twice[-1] = 1 # the other half of a real image's spectrum mirrors this one
     return torch.stack([((f[:,None]**2 + f[:size//2+1].abs()[None]**2 > radius**2)*twice).flatten(), twice.expand(size, -1).flatten()])
 
-# %% ../nbs/03_cues.ipynb #9851634b
+# %% ../nbs/03_cues.ipynb #8ac527ee
 def _measure(x, chosen, luma=None):
     "Cues of images, `[n, cues]`; on a CPU as many images at a time as its cache holds"
     if x.device.type == 'cpu' and len(x) > (few := max(1, 200_000//x[0].numel())): return torch.cat([_measure(o, chosen) for o in x.split(few)])
@@ -228,27 +227,36 @@ def _rgb(im):
     "Pixels `[3, H, W]` of 8 bits, of an image of any kind"
     return torch.from_numpy(np.array(im.convert('RGB') if im.mode in ('L', '1', 'YCbCr') else im if im.mode == 'RGB' else read_image(im))).permute(2, 0, 1)
 
-def _read(file):
-    "Pixels `[3, H, W]` of a file; of a JPEG also its luminance `[1, H, W]`, which it holds beside the colours and unclipped by them"
-    with open(file, 'rb') as f: jpeg = f.read(3) == b'\xff\xd8\xff'
-    if not jpeg: return _rgb(PIL.ImageOps.exif_transpose(PIL.Image.open(file))), None
-    data = read_file(str(file))
-    x = decode_jpeg(data, apply_exif_orientation=True)
-    if len(x) == 1: return x.expand(3, -1, -1), x
-    if len(x) != 3: return _rgb(PIL.ImageOps.exif_transpose(PIL.Image.open(file))), None # the four inks of print
-    return x, decode_jpeg(data, ImageReadMode.GRAY, apply_exif_orientation=True)
+def _open(file):
+    "An image that is loaded; the colours of a JPEG as it holds them"
+    im = PIL.Image.open(file)
+    im.draft('YCbCr', None)
+    try: im.load()
+    except OSError: im = PIL.Image.open(file) # a JPEG that holds red, green and blue; one that is broken raises again
+    return im
 
-def _floats(x, device): return x.to(device)[None].to(torch.float32, memory_format=torch.contiguous_format).mul_(1/255)
+def _upright(im): return im if im.getexif().get(0x0112, 1) == 1 else PIL.ImageOps.exif_transpose(im)
+
+# red, green, blue and luminance of what a JPEG holds: luminance, two chrominances about 128, and a byte of padding (JFIF 1.02, in the 16 bits of libjpeg)
+_from_ycc = torch.tensor([[65536, 0, 91881, 0], [65536, -22554, -46802, 0], [65536, 116130, 0, 0], [65536, 0, 0, 0]])/65536
+
+def _read(file, device):
+    "An image file as `[1, 3, H, W]` in [0, 1]; of a JPEG also its luminance `[1, H, W]`, which it holds beside the colours and unclipped by them"
+    im = _upright(_open(file))
+    if im.mode != 'YCbCr': return _rgb(im).to(device)[None].to(torch.float32, memory_format=torch.contiguous_format).mul_(1/255), None
+    ycc, m = torch.frombuffer(bytearray(im.tobytes('raw', 'YCbCrX')), dtype=torch.uint8).to(device).view(-1, 4), _from_ycc.to(device)
+    planes = torch.addmm(-128*m[:,1:3].sum(1, keepdim=True), m, ycc.float().T).clamp_(0, 255).round_().mul_(1/255).view(1, 4, im.height, im.width)
+    return planes[:,:3], planes[:,3]
 
 def _from_files(files, chosen, device):
     "Rows of files, decoded and measured in as many threads as torch has"
     bad = {}
     def row(i):
-        try: x, luma = _read(files[i])
+        try: x, luma = _read(files[i], device)
         except Exception as e: # whatever a decoder raises, the row is missing and its file is named
             bad[i] = f'{files[i]} ({type(e).__name__})'
             return torch.full((1, len(chosen)), math.nan)
-        return _measure(_floats(x, device), chosen, None if luma is None else _floats(luma, device)[:,0])
+        return _measure(x, chosen, luma)
     with _one_thread() as n, ThreadPoolExecutor(n) as pool: rows = torch.cat(list(pool.map(row, range(len(files)))))
     bad = [bad[i] for i in sorted(bad)]
     if bad: warnings.warn(f"{len(bad)} of {len(files)} images can't be read, and their cues are NaN: {', '.join(bad[:50])}{', ...' if len(bad) > 50 else ''}.")
