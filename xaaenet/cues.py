@@ -9,7 +9,7 @@ __all__ = ['cues', 'Cue', 'cue', 'gray', 'cue_table', 'logits_of', 'associated',
            'coverage', 'split_groups', 'check_groups', 'Verdicts', 'over_seeds', 'judge_seeds']
 
 # %% ../nbs/03_cues.ipynb #d53af6f4
-import functools, html, math, threading, warnings
+import ctypes, functools, html, itertools, math, threading, warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -75,10 +75,7 @@ def gray(
     "Luminance of three channels (ITU-R BT.601), the mean of any other number"
     return (x.new_tensor([[0.299, 0.587, 0.114]]) @ x.flatten(2)).view(len(x), *x.shape[2:]) if x.shape[1] == 3 else x.mean(1)
 
-def _mean_product(a, b): return (a*b).sum((1,2))/max(1, a[0].numel()-1)
-def _variance(g):
-    d = g - g.mean((1,2), keepdim=True)
-    return _mean_product(d, d)
+def _variance(g): return (g - g.mean((1,2), keepdim=True)).square_().sum((1,2))/max(1, g[0].numel()-1)
 
 @_once
 def _rows(x): return gray(x).sum(2)
@@ -87,7 +84,7 @@ def _moments(x):
     "Sums of the squares and cubes of the gray values' deviations from their mean"
     d = gray(x) - _brightness(x)[:,None,None]
     s = d.square()
-    return s.sum((1,2)), (s*d).sum((1,2))
+    return s.sum((1,2)), s.mul_(d).sum((1,2))
 @_once
 def _means(x): return x.mean((2,3))
 
@@ -132,7 +129,7 @@ def _skewness(x):
 @cue('red-blue covariance', knob=_red_blue_stretch, channels=2)
 def _red_blue(x):
     "Covariance of the first and last channel over the pixels"
-    return _mean_product(x[:,0] - _means(x)[:,0,None,None], x[:,-1]) # that of the second falls out
+    return (x[:,0] - _means(x)[:,0,None,None]).mul_(x[:,-1]).sum((1,2))/max(1, x[0,0].numel()-1) # the mean of the second falls out
 
 @cue('red dominance', knob=lambda x,a: _redder(x, a) if x.shape[1] >= 3 else x, channels=3)
 def _red_dominance(x):
@@ -143,22 +140,22 @@ def _red_dominance(x):
 
 # %% ../nbs/03_cues.ipynb #5e1c7d2a
 @functools.lru_cache
-def _taps(n, size):
-    "Which of `n` pixels each of `size` is made of, and their weights: a triangle as wide as two of the coarser pixels"
+def _taps(n, size, images=1):
+    "Which of `n` pixels each of `size` is made of, and their weights: a triangle as wide as two of the coarser pixels; for images one after the other"
     wide, centre = max(1., n/size), (torch.arange(size, dtype=torch.float64) + 0.5)*n/size
     at = (centre - wide + 0.5).long()[:,None] + torch.arange(2*math.ceil(wide) + 1)
     weight = (1 - (at + 0.5 - centre[:,None]).abs()/wide).clamp_min(0)*((at >= 0) & (at < n))
     used = (weight > 0).any(0)
-    return at.clamp(0, n-1)[:,used].contiguous(), (weight/weight.sum(1, keepdim=True))[:,used].float().contiguous()
+    at, weight = at.clamp(0, n-1)[:,used], (weight/weight.sum(1, keepdim=True))[:,used].float()
+    return (at + n*torch.arange(images)[:,None,None]).flatten(0, 1).contiguous(), weight.repeat(images, 1)
 
 def _resize(g, size):
     "Gray images `[n, H, W]` at `size` × `size` pixels, as `F.interpolate` does it with antialiasing; on a CPU in a third of its time, by sums of whole rows, then columns"
     if g.device.type != 'cpu': return F.interpolate(g[:,None], (size, size), mode='bilinear', antialias=True)[:,0]
-    for _ in range(2): # `[n, H, W]` → `[n, W, size]` → `[n, size, size]`
-        n, h, w = g.shape
-        at, weight = _taps(h, size)
-        g = F.embedding_bag(at, g.transpose(0, 1).reshape(h, n*w).contiguous(), per_sample_weights=weight.to(g.dtype), mode='sum').view(size, n, w).permute(1, 2, 0)
-    return g
+    n, h, w = g.shape
+    def sums(lines, at, weight): return F.embedding_bag(at, lines.contiguous(), per_sample_weights=weight.to(lines.dtype), mode='sum')
+    lower = sums(g.reshape(n*h, w), *_taps(h, size, n)) # `[n*size, W]`
+    return sums(lower.T, *_taps(w, size)).view(size, n, size).permute(1, 2, 0)
 
 
 # %% ../nbs/03_cues.ipynb #3b76ad09
@@ -166,7 +163,7 @@ def _resize(g, size):
 def _asymmetry(x):
     "Mean absolute difference between the gray image and its mirror image, left to right"
     g, half = gray(x), x.shape[3]//2 # the other half has the same differences
-    return 2*(g[:,:,-half:].flip(2) - g[:,:,:half]).abs_().sum((1,2))/g[0].numel()
+    return 2*g[:,:,-half:].flip(2).sub_(g[:,:,:half]).abs_().sum((1,2))/g[0].numel()
 
 @cue('top-bottom ratio', knob=_tilt)
 def _top_bottom(x):
@@ -206,15 +203,54 @@ def _high_and_all(size, radius):
     twice[0] = twice[-1] = 1 # the other half of a real image's spectrum mirrors this one
     return torch.stack([((f[:,None]**2 + f[:size//2+1].abs()[None]**2 > radius**2)*twice).flatten(), twice.expand(size, -1).flatten()])
 
-# %% ../nbs/03_cues.ipynb #8ac527ee
+# %% ../nbs/03_cues.ipynb #943085df
+_at_once = 3_500_000 # numbers that are measured together on a CPU: as many as its cache holds
+
 def _measure(x, chosen, luma=None):
     "Cues of images, `[n, cues]`; on a CPU as many images at a time as its cache holds"
-    if x.device.type == 'cpu' and len(x) > (few := max(1, 200_000//x[0].numel())): return torch.cat([_measure(o, chosen) for o in x.split(few)])
+    if luma is None and x.device.type == 'cpu' and len(x) > (few := max(1, _at_once//x[0].numel())): return torch.cat([_measure(o, chosen) for o in x.split(few)])
     try:
         _kept.values, _kept.of = {} if luma is None else {'gray': luma}, x
         return torch.stack([c(x).float() for c in chosen], 1).cpu()
     finally: _kept.of = _kept.values = None
 
+
+# %% ../nbs/03_cues.ipynb #7ecf3831
+class _ArrowArray(ctypes.Structure): "Memory that another library lends: the C data interface of Apache Arrow"
+_ArrowArray._fields_ = [(n, ctypes.c_int64) for n in ('length', 'nulls', 'offset', 'n_buffers', 'n_children')] + [('buffers', ctypes.POINTER(ctypes.c_void_p)),
+    ('children', ctypes.POINTER(ctypes.POINTER(_ArrowArray))), ('dictionary', ctypes.c_void_p), ('release', ctypes.c_void_p), ('private', ctypes.c_void_p)]
+_capsule = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(('PyCapsule_GetPointer', ctypes.pythonapi))
+
+def _four_bytes(im):
+    "The memory of an image of four bytes a pixel, `[pixels, 4]`, good while the image lives; a copy if Pillow is older than 11.2 or holds the image in pieces"
+    try: _, lent = im.__arrow_c_array__()
+    except (AttributeError, ValueError): return torch.frombuffer(bytearray(im.tobytes('raw', f'{im.mode}X')), dtype=torch.uint8).view(-1, 4)
+    memory = ctypes.cast(_capsule(lent, b'arrow_array'), ctypes.POINTER(_ArrowArray)).contents.children[0].contents.buffers[1]
+    return torch.frombuffer((ctypes.c_uint8*(4*im.width*im.height)).from_address(memory), dtype=torch.uint8).view(-1, 4)
+
+def _open(file):
+    "An image that is loaded and upright: the colours of a JPEG as it holds them, of any other file red, green and blue"
+    im = PIL.Image.open(file)
+    im.draft('YCbCr', None)
+    try: im.load()
+    except OSError: im = PIL.Image.open(file) # a JPEG that holds red, green and blue; one that is broken raises again
+    if im.getexif().get(0x0112, 1) != 1: im = PIL.ImageOps.exif_transpose(im)
+    return im if im.mode == 'YCbCr' else im.convert('RGB') if im.mode in ('RGB', 'L', '1') else read_image(im)
+
+# red, green, blue and luminance of what a JPEG holds: luminance, two chrominances about 128, and a byte of padding (JFIF 1.02, in the 16 bits of libjpeg)
+_from_ycc = torch.tensor([[65536, 0, 91881, 0], [65536, -22554, -46802, 0], [65536, 116130, 0, 0], [65536, 0, 0, 0]])/65536
+_planes_of = dict(YCbCr=(_from_ycc, -128*_from_ycc[:,1:3].sum(1, keepdim=True)), RGB=(torch.eye(3, 4), torch.zeros(3, 1)))
+
+def _pixels(ims, device):
+    "Images of one mode and size as `[n, 3, H, W]` in [0, 1]; of JPEGs also their luminance `[n, H, W]`, which they hold beside the colours and unclipped by them"
+    m, shift = to_device(_planes_of[ims[0].mode], device)
+    planes = torch.empty(len(ims), len(m), ims[0].width*ims[0].height, device=device)
+    for im,o in zip(ims, planes): torch.addmm(shift, m, _four_bytes(im).to(device).float().T, out=o).clamp_(0, 255).round_().mul_(1/255)
+    planes = planes.view(*planes.shape[:2], ims[0].height, ims[0].width)
+    return planes[:,:3], planes[:,3] if len(m) == 4 else None
+
+
+# %% ../nbs/03_cues.ipynb #85520936
 @contextmanager
 def _one_thread():
     "Each thread of a pool computes alone"
@@ -223,45 +259,26 @@ def _one_thread():
     try: yield n
     finally: torch.set_num_threads(n)
 
-def _rgb(im):
-    "Pixels `[3, H, W]` of 8 bits, of an image of any kind"
-    return torch.from_numpy(np.array(im.convert('RGB') if im.mode in ('L', '1', 'YCbCr') else im if im.mode == 'RGB' else read_image(im))).permute(2, 0, 1)
-
-def _open(file):
-    "An image that is loaded; the colours of a JPEG as it holds them"
-    im = PIL.Image.open(file)
-    im.draft('YCbCr', None)
-    try: im.load()
-    except OSError: im = PIL.Image.open(file) # a JPEG that holds red, green and blue; one that is broken raises again
-    return im
-
-def _upright(im): return im if im.getexif().get(0x0112, 1) == 1 else PIL.ImageOps.exif_transpose(im)
-
-# red, green, blue and luminance of what a JPEG holds: luminance, two chrominances about 128, and a byte of padding (JFIF 1.02, in the 16 bits of libjpeg)
-_from_ycc = torch.tensor([[65536, 0, 91881, 0], [65536, -22554, -46802, 0], [65536, 116130, 0, 0], [65536, 0, 0, 0]])/65536
-
-def _read(file, device):
-    "An image file as `[1, 3, H, W]` in [0, 1]; of a JPEG also its luminance `[1, H, W]`, which it holds beside the colours and unclipped by them"
-    im = _upright(_open(file))
-    if im.mode != 'YCbCr': return _rgb(im).to(device)[None].to(torch.float32, memory_format=torch.contiguous_format).mul_(1/255), None
-    ycc, m = torch.frombuffer(bytearray(im.tobytes('raw', 'YCbCrX')), dtype=torch.uint8).to(device).view(-1, 4), _from_ycc.to(device)
-    planes = torch.addmm(-128*m[:,1:3].sum(1, keepdim=True), m, ycc.float().T).clamp_(0, 255).round_().mul_(1/255).view(1, 4, im.height, im.width)
-    return planes[:,:3], planes[:,3]
-
-def _from_files(files, chosen, device):
-    "Rows of files, decoded and measured in as many threads as torch has"
-    bad = {}
-    def row(i):
-        try: x, luma = _read(files[i], device)
-        except Exception as e: # whatever a decoder raises, the row is missing and its file is named
-            bad[i] = f'{files[i]} ({type(e).__name__})'
-            return torch.full((1, len(chosen)), math.nan)
-        return _measure(x, chosen, luma)
-    with _one_thread() as n, ThreadPoolExecutor(n) as pool: rows = torch.cat(list(pool.map(row, range(len(files)))))
-    bad = [bad[i] for i in sorted(bad)]
-    if bad: warnings.warn(f"{len(bad)} of {len(files)} images can't be read, and their cues are NaN: {', '.join(bad[:50])}{', ...' if len(bad) > 50 else ''}.")
+def _from_files(files, chosen, device, few=6):
+    "Rows of files, decoded and measured in as many threads as torch has; images that follow each other and are alike in size are measured together"
+    rows, bad = torch.full((len(files), len(chosen)), math.nan), {}
+    def opened(at):
+        for i in at:
+            try: im = _open(files[i])
+            except Exception as e: bad[i] = f'{files[i]} ({type(e).__name__})' # whatever a decoder raises, the row is missing and its file is named
+            else: yield i, im
+    def measure(at):
+        for (_, (w, h)), alike in itertools.groupby(opened(at), lambda o: (o[1].mode, o[1].size)):
+            for some in chunked(alike, max(1, _at_once//(3*w*h))):
+                i, ims = zip(*some)
+                x, luma = _pixels(ims, device)
+                rows[list(i)] = _measure(x, chosen, luma)
+    with _one_thread() as n, ThreadPoolExecutor(n) as pool: list(pool.map(measure, chunked(range(len(files)), min(few, math.ceil(len(files)/n)))))
+    if bad: warnings.warn(f"{len(bad)} of {len(files)} images can't be read, and their cues are NaN: {', '.join([bad[i] for i in sorted(bad)][:50])}{', ...' if len(bad) > 50 else ''}.")
     return rows
 
+
+# %% ../nbs/03_cues.ipynb #9b561640
 def cue_table(
     source, # Paths of image files, images `[n, C, H, W]` in [0, 1], or a loader
     names:list=None, # Cues to measure; all that are registered by default
