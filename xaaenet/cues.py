@@ -273,7 +273,9 @@ def _from_files(files, chosen, device, few=6):
                 i, ims = zip(*some)
                 x, luma = _pixels(ims, device)
                 rows[list(i)] = _measure(x, chosen, luma)
-    with _one_thread() as n, ThreadPoolExecutor(n) as pool: list(pool.map(measure, chunked(range(len(files)), min(few, math.ceil(len(files)/n)))))
+    with _one_thread() as n, ThreadPoolExecutor(n) as pool:
+        parts = list(chunked(range(len(files)), min(few, math.ceil(len(files)/n))))
+        for _ in progress_bar(pool.map(measure, parts), total=len(parts), leave=False, comment='cues', display=len(files) >= 1000): pass
     if bad: warnings.warn(f"{len(bad)} of {len(files)} images can't be read, and their cues are NaN: {', '.join([bad[i] for i in sorted(bad)][:50])}{', ...' if len(bad) > 50 else ''}.")
     return rows
 
@@ -637,7 +639,7 @@ def used(self:AAELearner,
 def _used(learn, x, lat, setting, output, groups, dose, margin, most_flagged, n_boot, reference, keep, seed):
     "A row a cue and output; `keep` gets the edits"
     (table, sd, usual, outs, logit_sd), rows = setting, []
-    for name in table.columns:
+    for name in learn._bar(table.columns, 'edits'):
         c, why = cues[name], "the cue doesn't vary" if not sd[name] else 'no knob' if cues[name].knob is None else None
         if why: rows += [dict(cue=name, output=o, images=0, verdict='association only' if sd[name] else 'unresolved', why=why) for o in outs]; continue
         has = np.flatnonzero(table[name].notna()) # rows without the cue can't be edited
@@ -885,7 +887,8 @@ def judge(self:AAELearner,
     found = associated(with_meta, lat, groups, output, alpha, n_perm, min(n_boot, 500), seed)
     effects = _used(self, x, lat, setting, output, groups, dose, margin, most_flagged, n_boot, reference, edited, seed)
     some = torch.as_tensor(np.sort(np.random.RandomState(seed).permutation(len(x))[:curve]))
-    curves = [o for n in edited for o in (_curve(self, x[some], lat[some], n, sd[n], usual[n], outs, logit_sd, (-1, -0.5, -0.25, 0.25, 0.5, 1), None if groups is None else groups[some], n_boot, seed) if curve else [])]
+    def one_curve(n): return _curve(self, x[some], lat[some], n, sd[n], usual[n], outs, logit_sd, (-1, -0.5, -0.25, 0.25, 0.5, 1), None if groups is None else groups[some], n_boot, seed)
+    curves = [o for n in self._bar(list(edited), 'dose curves') for o in one_curve(n)] if curve and edited else []
     shown = [o for o in outs if output is None or o == str(output)]
     free = np.stack([_free_of(logits_of(lat)[0][:,[j]], l, lat.task)[:,0] for j,l in enumerate(_labels_of(lat))], 1)
     return Verdicts(_combine(found, effects, gate, alpha), gate, {o: v for o,v in coverage(table, lat, groups, seed=seed).items() if o in shown},
@@ -933,6 +936,11 @@ def limits(self:Verdicts) -> list: # Sentences
 def shifts(self:Verdicts) -> pd.DataFrame: # A row a cue that was edited, a column a cue that moved, in its standard deviations for one of the edited cue
     "What else each edit moves"
     return pd.DataFrame({k: v.shifts for k,v in self.edited.items()}).T
+
+@patch
+def __repr__(self:Verdicts):
+    kinds = {k: [f'{o.cue} ({o.output})' if len(self.outputs) > 1 else o.cue for o in self.table[self.table.verdict.str.startswith(k)].itertuples()] for k in ('used', 'associated', 'unresolved', 'none')}
+    return f"Verdicts on {self.n:,} rows, outputs {', '.join(self.outputs)}; " + '; '.join(f"{k.replace('none', 'no verdict')}: {', '.join(v)}" for k,v in kinds.items() if v)
 
 @patch
 def _repr_html_(self:Verdicts):

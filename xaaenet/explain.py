@@ -164,6 +164,11 @@ def _identities(ds, n):
     return [name(o, i) for i,o in enumerate(items)]
 
 @patch
+def _bar(self:AAELearner, it, what, total=None):
+    "`it` under a progress bar with an estimate of the time left, if this learner shows bars (not within `learn.no_bar()`)"
+    return progress_bar(it, total=total, leave=False, comment=what) if hasattr(self, 'progress') else it
+
+@patch
 def latents(self:AAELearner,
     ds_idx:int=1, # 0: training set, 1: validation set
     dl:DataLoader=None, # Another loader than that of `ds_idx`
@@ -177,8 +182,8 @@ def _latents(self:AAELearner, dl, path=None, rows=None):
     (dl, ds, plain), model = _in_order(dl, rows), self.phase_loss.model
     if not hasattr(ds, '__len__'): raise TypeError("Latents need a loader whose data set has a length, and this one's has none: use `learn.dls.test_dl(items)`.")
     n = len(ds) if rows is None or isinstance(ds, torch.utils.data.Subset) else len(rows)
-    gather = GatherLatents(None if path is None else _ToFiles(path, n))
-    with self._mode(predicting=True, decoding=False), self.removed_cbs(self._grab_cbs(DistributedPhases)), self.no_logging(), self.no_bar(), plain:
+    gather, in_fit = GatherLatents(None if path is None else _ToFiles(path, n)), hasattr(getattr(self, 'progress', None), 'mbar')
+    with self._mode(predicting=True, decoding=False), self.removed_cbs(self._grab_cbs(DistributedPhases)), self.no_logging(), self.no_bar() if in_fit else nullcontext(), plain:
         with self.validation_context(cbs=[gather]): self._do_epoch_validate(dl=dl)
     got = gather.store.at if path is not None else sum(map(len, gather.zs))
     if got != n: raise ValueError(f"The loader gave {got} rows, and its data set has {n}: rows can't be told apart where some are skipped.")
@@ -538,7 +543,7 @@ def reference(self:AAELearner,
     rows = None if n <= max_n else np.sort(np.random.RandomState(0).permutation(n)[:max_n]).tolist()
     with self.mode_lock:
         held, at, errors = self.latents(1), 0, []
-        for x in _chunks(self.dls.valid):
+        for x in self._bar(_chunks(self.dls.valid), 'usual errors', len(self.dls.valid)):
             errors.append(reconstruction_errors(self.paint(held.z[at:at+len(x)]), x)); at += len(x)
         self._reference = Reference(self._latents(self.dls.train, rows=rows), held, torch.cat(errors)), stamp
     return self._reference[0]
@@ -718,11 +723,11 @@ def counterfactuals(self:AAELearner,
         rows = np.flatnonzero(flags.flagged)
         warnings.warn(f"{len(rows)} of {len(x)} images are unlike what the model has learned (row {', '.join(map(str, rows[:10]))}{', ...' if len(rows) > 10 else ''}): their counterfactuals may mean nothing.", UnusualImage, stacklevel=2)
     moves, output, goal = self._moves(z, logits, target, change, threshold, output, reference.cov if latent_cov else None)
-    walked, (w, c) = z.double()[:,None] + torch.tensor(kappas, dtype=torch.float64)[:,None]*moves[:,None], self.head()
-    pics = torch.stack([still if k == 0 else self.paint(walked[:,i].float(), bs) for i,k in enumerate(kappas)], 1)
-    z2, logits2 = self.read(pics.flatten(0, 1), bs)
-    def by_row(o): return o.unflatten(0, (len(x), len(kappas)))
-    return Counterfactuals(x, z, logits, moves, output, goal, kappas, walked @ w.T + c, pics, by_row(z2), by_row(logits2), self.output_names(), self.phase_loss.model.task, reference, flags)
+    walked, (w, c), steps = z.double()[:,None] + torch.tensor(kappas, dtype=torch.float64)[:,None]*moves[:,None], self.head(), []
+    for i,k in enumerate(self._bar(kappas, 'strengths') if len(x) > bs else kappas):
+        pics = still if k == 0 else self.paint(walked[:,i].float(), bs)
+        steps.append((pics, *self.read(pics, bs)))
+    return Counterfactuals(x, z, logits, moves, output, goal, kappas, walked @ w.T + c, *(torch.stack(o, 1) for o in zip(*steps)), self.output_names(), self.phase_loss.model.task, reference, flags)
 
 # %% ../nbs/02_explain.ipynb #acc9e0d5
 def _show(ax, im, **kwargs):

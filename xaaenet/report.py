@@ -96,7 +96,7 @@ def _wrong(lat, k):
 def _stream(learn, dl, lat, keep, images):
     "MS-SSIM, L1 and reconstruction error of every row, and thumbnails of the rows in `keep`"
     at, rows, keep, thumbs = 0, [], set(keep.tolist()), dict(image=[], picture=[])
-    for x in _chunks(dl):
+    for x in learn._bar(_chunks(dl), 'pictures', len(dl)):
         p, on = learn.paint(lat.z[at:at+len(x)]), [i for i in range(len(x)) if at+i in keep]
         rows.append(torch.stack([ms_ssim(p, x, reduction='none'), (p-x).abs().flatten(1).mean(1), reconstruction_errors(p, x)], 1))
         for k,v in dict(image=x, picture=p).items():
@@ -120,18 +120,16 @@ def _goals(learn, lat, output, whole):
 # %% ../nbs/04_report.ipynb #2433eb6e
 def _walk(learn, dl, rows, lat, output, kappas, reference, bs=8):
     "Walks of some rows, a few at a time, with their pictures as small as the report shows them; and the positions of their rows"
-    walks, pos = [], []
-    for at,kwargs in _goals(learn, lat[rows], output, lat):
-        for i in range(0, len(at), bs):
-            some = at[i:i+bs]
-            kw = {k: [v[j] for j in some] if isinstance(v, list) else v for k,v in kwargs.items()}
-            x = torch.cat(list(_chunks(dl, rows=[rows[j] for j in some])))
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore', UnusualImage) # the report shows the flags
-                cf = learn.counterfactuals(x, kappas=kappas, reference=reference, **kw)
-            big = _ladder[0][1]
-            walks.append(replace(cf, images=_thumbs(cf.images, big), pictures=_thumbs(cf.pictures.flatten(0, 1), big).unflatten(0, (len(x), -1))))
-            pos += some.tolist()
+    walks, pos, big = [], [], _ladder[0][1]
+    parts = [(at[i:i+bs], kwargs) for at,kwargs in _goals(learn, lat[rows], output, lat) for i in range(0, len(at), bs)]
+    for some,kwargs in learn._bar(parts, 'walks'):
+        kw = {k: [v[j] for j in some] if isinstance(v, list) else v for k,v in kwargs.items()}
+        x = torch.cat(list(_chunks(dl, rows=[rows[j] for j in some])))
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', UnusualImage) # the report shows the flags
+            cf = learn.counterfactuals(x, kappas=kappas, reference=reference, **kw)
+        walks.append(replace(cf, images=_thumbs(cf.images, big), pictures=_thumbs(cf.pictures.flatten(0, 1), big).unflatten(0, (len(x), -1))))
+        pos += some.tolist()
     return walks, pos
 
 # %% ../nbs/04_report.ipynb #d0c88626
