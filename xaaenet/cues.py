@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer, StandardScaler
 
 from .model import to_8_bit
-from .learner import AAELearner, check_images, read_image
+from .learner import AAELearner, check_images, read_image, _orientation
 from .explain import *
 from .explain import _in_order, _show
 
@@ -42,6 +42,7 @@ class Cue:
         if not isinstance(v, torch.Tensor) or v.shape != (len(x),): raise ValueError(f"The cue '{self.name}' gave {list(v.shape) if isinstance(v, torch.Tensor) else type(v).__name__} for {len(x)} images: one number an image is needed, a tensor [{len(x)}].")
         return v
 
+# %% ../nbs/03_cues.ipynb #e3c787ef
 cues = {} # Those that are registered, by name
 
 def cue(
@@ -79,6 +80,8 @@ def _variance(g): return (g - g.mean((1,2), keepdim=True)).square_().sum((1,2))/
 
 @_once
 def _rows(x): return gray(x).sum(2)
+
+# %% ../nbs/03_cues.ipynb #7e6e9541
 @_once
 def _moments(x):
     "Sums of the squares and cubes of the gray values' deviations from their mean"
@@ -100,6 +103,8 @@ def _stretch(x, a, window):
     mean = (x*window).sum((2,3), keepdim=True)/window.sum()
     return x + a*window*(x - mean)
 def _detail(x): return x - F.avg_pool2d(F.pad(x, (1,1,1,1), 'replicate'), 3, 1)
+
+# %% ../nbs/03_cues.ipynb #d0a7a0a2
 def _bend(x, a):
     d = x - x.mean((1,2,3), keepdim=True)
     return x + a*(d**2 - (d**2).mean((1,2,3), keepdim=True))
@@ -120,6 +125,7 @@ def _contrast(x):
     "Variance of the gray values"
     return _moments(x)[0]/max(1, x[0,0].numel()-1)
 
+# %% ../nbs/03_cues.ipynb #39847d2e
 @cue('skewness', knob=_bend)
 def _skewness(x):
     "Third standardised moment of the gray values; 0 for an image of one tone"
@@ -183,6 +189,7 @@ def _upper_band(x):
     h = x.shape[2]
     return _variance(gray(x)[:,int(0.3*h):int(0.5*h)])
 
+# %% ../nbs/03_cues.ipynb #bbf1541b
 @cue('lower-band texture', knob=lambda x,a: x + a*_band(x, 0.7, 1)*_detail(x))
 def _lower_band(x):
     "Mean absolute difference of neighbouring pixels, across plus down, below 70 % of the height"
@@ -234,9 +241,10 @@ def _open(file):
     im.draft('YCbCr', None)
     try: im.load()
     except OSError: im = PIL.Image.open(file) # a JPEG that holds red, green and blue; one that is broken raises again
-    if im.getexif().get(0x0112, 1) != 1: im = PIL.ImageOps.exif_transpose(im)
+    if _orientation(im) in range(2, 9): im = PIL.ImageOps.exif_transpose(im)
     return im if im.mode == 'YCbCr' else im.convert('RGB') if im.mode in ('RGB', 'L', '1') else read_image(im)
 
+# %% ../nbs/03_cues.ipynb #c163c38d
 # red, green, blue and luminance of what a JPEG holds: luminance, two chrominances about 128, and a byte of padding (JFIF 1.02, in the 16 bits of libjpeg)
 _from_ycc = torch.tensor([[65536, 0, 91881, 0], [65536, -22554, -46802, 0], [65536, 116130, 0, 0], [65536, 0, 0, 0]])/65536
 _planes_of = dict(YCbCr=(_from_ycc, -128*_from_ycc[:,1:3].sum(1, keepdim=True)), RGB=(torch.eye(3, 4), torch.zeros(3, 1)))
@@ -249,7 +257,6 @@ def _pixels(ims, device):
     planes = planes.view(*planes.shape[:2], ims[0].height, ims[0].width)
     return planes[:,:3], planes[:,3] if len(m) == 4 else None
 
-
 # %% ../nbs/03_cues.ipynb #85520936
 @contextmanager
 def _one_thread():
@@ -259,6 +266,7 @@ def _one_thread():
     try: yield n
     finally: torch.set_num_threads(n)
 
+# %% ../nbs/03_cues.ipynb #a4014090
 def _from_files(files, chosen, device, few=6):
     "Rows of files, decoded and measured in as many threads as torch has; images that follow each other and are alike in size are measured together"
     rows, bad = torch.full((len(files), len(chosen)), math.nan), {}
@@ -278,7 +286,6 @@ def _from_files(files, chosen, device, few=6):
         for _ in progress_bar(pool.map(measure, parts), total=len(parts), leave=False, comment='cues', display=len(files) >= 1000): pass
     if bad: warnings.warn(f"{len(bad)} of {len(files)} images can't be read, and their cues are NaN: {', '.join([bad[i] for i in sorted(bad)][:50])}{', ...' if len(bad) > 50 else ''}.")
     return rows
-
 
 # %% ../nbs/03_cues.ipynb #9b561640
 def cue_table(
@@ -330,6 +337,7 @@ def _within_sd(values, lat):
         return _free_of(v[ok,None], lat.targets.numpy()[ok], lat.task).std() if ok.sum() > 3 else 0.
     return np.array([one(v) for v in values.T])
 
+# %% ../nbs/03_cues.ipynb #15f41e45
 def _labels_of(lat, rows=slice(None)):
     "Label of each output, `[rows]` each: classes are one for all"
     t = lat.targets.numpy()[rows]
@@ -352,6 +360,7 @@ def _unit_means(values, *by):
     codes = keys.groupby(list(keys), sort=True).ngroup().values
     return pd.DataFrame(values).groupby(codes).mean().values, keys.groupby(codes).first()
 
+# %% ../nbs/03_cues.ipynb #068cd02f
 def _corr(a, b): # columns of a with columns of b
     a, b = a - a.mean(0), b - b.mean(0)
     return (a.T @ b) / np.maximum(np.outer(np.linalg.norm(a, axis=0), np.linalg.norm(b, axis=0)), 1e-12)
@@ -385,6 +394,7 @@ def _check_rows(lat, **others):
     for k,v in others.items():
         if v is not None and len(v) != len(lat): raise ValueError(f"There are {len(v)} {k.replace('_', ' ')} and {len(lat)} rows of latents: one each is needed, of the very rows.")
 
+# %% ../nbs/03_cues.ipynb #3c26f8a5
 def _association(cue, logit, strata, n_perm, n_boot, rng):
     "Correlations of the columns of residuals, their p and interval"
     r, beyond = _corr(cue, logit), 0
@@ -394,6 +404,7 @@ def _association(cue, logit, strata, n_perm, n_boot, rng):
     boot = np.stack([_corr(cue[i], logit[i]) for i in (rng.randint(len(cue), size=len(cue)) for _ in range(max(1, n_boot)))])
     return r, (1+beyond)/(1+n_perm), np.percentile(boot, [2.5, 97.5], axis=0)
 
+# %% ../nbs/03_cues.ipynb #b64356cc
 def associated(
     table:pd.DataFrame, # From `cue_table`, row by row as `lat`
     lat:Latents, # Held-out rows with targets
@@ -420,6 +431,7 @@ def associated(
     res.loc[tested, 'q'] = false_discovery_control(res.p[tested]) if tested.any() else []
     return res.assign(associated=res.q <= alpha).sort_values('output', key=lambda o: o.map({n: i for i,n in enumerate(names)}), kind='stable', ignore_index=True)
 
+# %% ../nbs/03_cues.ipynb #9a9a76f9
 def _same_gaps(there):
     "Columns that lack the same rows, together"
     return [list(cols) for _,cols in pd.Series(there.columns, index=there.columns).groupby([there[c].values.tobytes() for c in there], sort=False)] if there.shape[1] else []
@@ -504,6 +516,7 @@ class Edited:
     shifts:dict # Change of every other cue, in its standard deviations, for one of this cue
     pairs:torch.Tensor # Some images, lowered, as they are, and raised, `[k, 3, C, H, W]`
 
+# %% ../nbs/03_cues.ipynb #8aa6aab9
 def _placebo(x, change, seed=0):
     "Add a smooth random field, so that the pixels change by the RMS that `change` has, image by image"
     def rms(o): return o.pow(2).mean((1,2,3), keepdim=True).sqrt()
@@ -548,6 +561,7 @@ def edit_cue(self:AAELearner,
     return Edited(rows, all_of('dose'), f_high - f_low, p_high - p_low, np.abs(f_edit - f).mean(0), np.abs(f_field - f).mean(0), int(sum(o['dropped'] for o in parts)), all_of('flagged').mean(),
                   {n: m/sd[n] for n,m in zip(others, all_of('shift').mean(0))} if others else {}, kept)
 
+# %% ../nbs/03_cues.ipynb #3e23faeb
 def _edit_batch(learn, c, x, was, i, unit, usual, dose, reference, others, seed):
     "Some images edited both ways, on the model's device, and what is read of them"
     x, sides, oks, moved = x.to(learn.phase_loss.model.mean.device), [], [], 0.
@@ -589,6 +603,7 @@ def _verdict(o, most_flagged):
     small = max(abs(o['low']), abs(o['high'])) < o['margin']
     return 'unresolved', 'the effect is smaller than the margin' if small else "the effect's interval reaches below the margin"
 
+# %% ../nbs/03_cues.ipynb #8936507e
 def _effects(ed, name, outs, logit_sd, margin, most_flagged, groups, n_boot, seed):
     "A row an output"
     also = ' or '.join(n for n,v in sorted(ed.shifts.items(), key=lambda t: -abs(t[1])) if abs(v) >= 0.5)
@@ -616,6 +631,7 @@ def _setting(learn, x, lat, names, output):
     asked = table if names is None else table[list(names)]
     return asked, sd, {n: np.nanpercentile(asked[n], [1, 99]) if asked[n].notna().any() else (0, 0) for n in asked}, outs, np.array([_free_of(logits[:,[j]], l, lat.task).std() for j,l in enumerate(_labels_of(lat))])
 
+# %% ../nbs/03_cues.ipynb #e64b95cf
 @patch
 def used(self:AAELearner,
     source, # Held-out images: a loader, items, or images `[n, C, H, W]`
@@ -636,6 +652,7 @@ def used(self:AAELearner,
     _check_rows(lat, groups=groups)
     return _used(self, x, lat, _setting(self, x, lat, names, output), output, _codes(groups), dose, margin, most_flagged, n_boot, reference, {} if keep is None else keep, seed)
 
+# %% ../nbs/03_cues.ipynb #08fa9e8e
 def _used(learn, x, lat, setting, output, groups, dose, margin, most_flagged, n_boot, reference, keep, seed):
     "A row a cue and output; `keep` gets the edits"
     (table, sd, usual, outs, logit_sd), rows = setting, []
@@ -664,6 +681,7 @@ def _rank_skill(logits, label, perms):
         def value(t): return np.einsum('nk,...nk->...k', a, t)/scale
     return value(y), np.concatenate([value(y[p]) for p in perms])
 
+# %% ../nbs/03_cues.ipynb #4275ee74
 def skill(
     lat:Latents, # Held-out rows with targets
     groups=None, # A patient, site, ... a row: permuted whole
@@ -741,6 +759,7 @@ def check_groups(
     both = sorted(map(str, (mine & theirs) | {o for o in mine if str(o) in set(map(str, theirs))}))
     if both: raise ValueError(f"{len(both)} groups lie in the held-out rows and in those that the model was fitted to ({', '.join(both[:5])}{', ...' if len(both) > 5 else ''}): split groups whole, as `split_groups` does.")
 
+# %% ../nbs/03_cues.ipynb #f1346fb7
 @patch
 def check_held_out(self:Reference,
     lat:Latents # Rows that should be new to the model
@@ -771,6 +790,7 @@ class Verdicts:
     most_flagged:float=0.1 # Share of flagged edits beyond which nothing is established
     task:str='category' # 'category', 'labels' or 'score'
 
+# %% ../nbs/03_cues.ipynb #0b21636a
 def _meta_columns(meta, taken):
     "Numbers (and dates) as they are, and a column for each other value"
     cols = {}
@@ -790,6 +810,7 @@ def _subgroups_of(meta):
         if v.dtype.kind in 'fiu' and v.nunique() > 5: v = pd.qcut(v, 3, duplicates='drop')
         for u in sorted(v.dropna().unique()) if isinstance(v.dtype, pd.CategoricalDtype) else v.dropna().unique(): yield str(k), f'{u.left:g} to {u.right:g}' if isinstance(u, pd.Interval) else str(u), (v == u).values
 
+# %% ../nbs/03_cues.ipynb #a87dd2a2
 def _by_subgroup(meta, edited, outs, logit_sd, groups, n_boot, seed):
     for (k, u, mask),name in ((s,c) for s in _subgroups_of(meta) for c in edited):
         ed = edited[name]
@@ -819,6 +840,7 @@ def dose_curve(self:AAELearner,
     _check_rows(lat, groups=groups)
     return pd.DataFrame(list(_curve(self, x, lat, name, sd[name], usual[name], outs, logit_sd, doses, _codes(groups), n_boot, seed)))
 
+# %% ../nbs/03_cues.ipynb #ac85795d
 def _curve(learn, x, lat, name, sd, usual, outs, logit_sd, doses, groups, n_boot, seed):
     c, f, device = cues[name], logits_of(lat)[0], learn.phase_loss.model.mean.device
     base = torch.cat([c(o.to(device)).cpu() for o in x.split(64)])
@@ -847,6 +869,7 @@ def _combine(found, effects, skill, alpha):
     by_size = (-res.effect.abs().where(res.verdict.str.startswith('used'), res.effect.abs().clip(upper=0)).fillna(0)).to_numpy() # what was established comes first
     return res.iloc[np.lexsort((-res.r.abs(), by_size, res.output.map({o: i for i,o in enumerate(gate.index)})))].reset_index(drop=True)
 
+# %% ../nbs/03_cues.ipynb #d3bc501b
 @patch
 def judge(self:AAELearner,
     source, # Held-out rows: items or a loader, with labels; or images `[n, C, H, W]`, together with `lat`
@@ -895,6 +918,7 @@ def judge(self:AAELearner,
                     None if meta is None else pd.DataFrame(list(_by_subgroup(meta, edited, outs, logit_sd, groups, n_boot, seed))),
                     pd.DataFrame(curves), edited, shown, table, pd.DataFrame(_free_of(table.fillna(table.mean()).values.astype(float), lat.targets.numpy(), lat.task), columns=table.columns).where(table.notna().values), free[:,[outs.index(o) for o in shown]], len(lat), None if groups is None else len(set(groups)), held_out, most_flagged, lat.task)
 
+# %% ../nbs/03_cues.ipynb #c7411f05
 def _no_gate(lat):
     outs = logits_of(lat)[1]
     return dict(measure='not tested', value=math.nan, p=math.nan, passed=None, by_output=pd.DataFrame(dict(output=outs, value=math.nan, p=math.nan, passed=True)))
@@ -921,6 +945,7 @@ def words(self:Verdicts) -> list: # Sentences
         if math.isfinite(share): res.append(f"These cues account for {100*max(share, 0):.0f} % of what the {what} of {out} does within the label; the rest is unexplained.")
     return res
 
+# %% ../nbs/03_cues.ipynb #6e63f691
 @patch(as_prop=True)
 def limits(self:Verdicts) -> list: # Sentences
     "What the verdicts don't say"
@@ -942,6 +967,7 @@ def __repr__(self:Verdicts):
     kinds = {k: [f'{o.cue} ({o.output})' if len(self.outputs) > 1 else o.cue for o in self.table[self.table.verdict.str.startswith(k)].itertuples()] for k in ('used', 'associated', 'unresolved', 'none')}
     return f"Verdicts on {self.n:,} rows, outputs {', '.join(self.outputs)}; " + '; '.join(f"{k.replace('none', 'no verdict')}: {', '.join(v)}" for k,v in kinds.items() if v)
 
+# %% ../nbs/03_cues.ipynb #1516678d
 @patch
 def _repr_html_(self:Verdicts):
     cols = ['cue', 'output', 'verdict', 'effect', 'low', 'high', 'r', 'q', 'why']
@@ -990,6 +1016,7 @@ def plot_cue(self:Verdicts,
     axs[1].set(xlabel=f'edit of {name} (SD)', ylabel='change of the logit (SD)', title=o.verdict)
     return axs
 
+# %% ../nbs/03_cues.ipynb #ddf27e0c
 @patch
 def plot_pairs(self:Verdicts,
     name:str, # Of the cue

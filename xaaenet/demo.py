@@ -101,6 +101,7 @@ def train_phases(
         pictures[phase] = learn.paint(learn.read(show)[0])
     return pictures
 
+# %% ../nbs/10_demo.ipynb #89877f32
 def image_grid(
     rows:dict, # Name → images `[n, C, H, W]`
     axs=None # Axes to draw on, one a picture
@@ -131,6 +132,7 @@ def baselines(
     pics = dict(class_mean=torch.stack([means[c] for c in yt]), pca=torch.as_tensor(pca.inverse_transform(pca.transform(xt.flatten(1).numpy())), dtype=torch.float32).view_as(xt).clamp(0, 1))
     return {f'{m}_{k}': f(v, xt).item() for k,v in pics.items() for m,f in dict(ms_ssim=ms_ssim, l1=F.l1_loss).items()}
 
+# %% ../nbs/10_demo.ipynb #d73b6329
 def auc_gaussian(
     z:torch.Tensor, # Latent vectors `[n, dims]`
     seed:int=0 # Of the Gaussian sample and of the MLP
@@ -223,6 +225,7 @@ def _table(s):
             ('AUC of z against N(0, I)', f"{s['auc_gaussian']:.3f}", 'perfect 0.500'), ('seconds', f"{s['seconds']:.0f}", '')]
     return '\n'.join(f'{a:28} {b:>7}  {c}' for a,b,c in rows)
 
+# %% ../nbs/10_demo.ipynb #63c06d7b
 @call_parse
 def main(
     arch:str='thin', # 'thin' (a small encoder), or the name of a torchvision or timm network

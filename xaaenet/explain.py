@@ -34,6 +34,7 @@ from .learner import _first_does, _write
 # %% ../nbs/02_explain.ipynb #289b0d54
 def _task_names(vocab, n): return [str(o) for o in vocab] if vocab is not None and len(vocab) == n else [str(i) for i in range(n)]
 
+# %% ../nbs/02_explain.ipynb #96d95836
 @dataclass
 class Latents:
     "Latent vectors of a data set, with what the model said and what it should have said"
@@ -110,6 +111,7 @@ def save(self:Latents,
 def _write_meta(path, lat):
     (path/'latents.json').write_text(json.dumps(dict(items=[o if isinstance(o, int) else str(o) for o in lat.items], names=lat.names, task=lat.task)))
 
+# %% ../nbs/02_explain.ipynb #b0d54429
 def load_latents(
     path # Folder that `save` or `learn.latents(path=...)` wrote
 ) -> Latents: # Memory-mapped; changes stay in memory
@@ -150,6 +152,7 @@ def _in_order(dl, rows=None):
     plain = getattr(inner, 'set_split_idx', None)
     return dl, ds, plain(1) if plain else nullcontext()
 
+# %% ../nbs/02_explain.ipynb #d877410d
 def _identities(ds, n):
     "Path or name of each row where the data set knows one, else its position"
     if isinstance(ds, torch.utils.data.Subset):
@@ -168,6 +171,7 @@ def _bar(self:AAELearner, it, what, total=None):
     "`it` under a progress bar with an estimate of the time left, if this learner shows bars (not within `learn.no_bar()`)"
     return progress_bar(it, total=total, leave=False, comment=what) if hasattr(self, 'progress') else it
 
+# %% ../nbs/02_explain.ipynb #1d9a7b27
 @patch
 def latents(self:AAELearner,
     ds_idx:int=1, # 0: training set, 1: validation set
@@ -177,6 +181,7 @@ def latents(self:AAELearner,
     "z, logits, targets and identities of a whole data set, in one pass without the decoder"
     with self.mode_lock: return (self._shared_latents if hasattr(self, 'distributed') else self._latents)(self.dls[ds_idx] if dl is None else dl, path)
 
+# %% ../nbs/02_explain.ipynb #32b3469d
 @patch
 def _latents(self:AAELearner, dl, path=None, rows=None):
     (dl, ds, plain), model = _in_order(dl, rows), self.phase_loss.model
@@ -196,6 +201,7 @@ def _latents(self:AAELearner, dl, path=None, rows=None):
     if targets is not None and model.task == 'labels': targets = targets.reshape(n, -1)
     return Latents(torch.cat(gather.zs), torch.cat(gather.logits), targets, items, names, model.task)
 
+# %% ../nbs/02_explain.ipynb #c51a8014
 @patch
 def _shared_latents(self:AAELearner, dl, path=None):
     "As `_latents`, by all processes together: each reads its share, and gets all"
@@ -246,6 +252,7 @@ class Axis:
         return self.weight / self.weight.norm()
     def __str__(self): return f'{self.high} against {self.low}' if self.low else self.high
 
+# %% ../nbs/02_explain.ipynb #30d6c6ff
 @patch
 def head(self:AAELearner) -> tuple: # `[outputs, dims]` and `[outputs]`
     "Weights and biases of the head, in float64 on the CPU"
@@ -309,6 +316,7 @@ def plot(self:Axis,
     ax.legend(frameon=False, fontsize=8)
     return ax
 
+# %% ../nbs/02_explain.ipynb #fa917bdd
 def class_colour(
     name:str, # Of a class
     names:list # All classes, in order
@@ -318,6 +326,7 @@ def class_colour(
     i = list(names).index(name)
     return plt.cm.tab10(i % 10) if len(names) <= 10 else plt.cm.turbo(i / len(names))
 
+# %% ../nbs/02_explain.ipynb #04740db4
 @patch
 def plot_contributions(self:Axis,
     z:torch.Tensor, # One latent vector `[dims]`
@@ -366,6 +375,7 @@ def _least_distance(g, h):
     if np.linalg.norm(r) < 1e-9: return None
     return -r[:-1]/r[-1]*scale
 
+# %% ../nbs/02_explain.ipynb #5d72714a
 def to_class(
     weight:torch.Tensor, # Of the head, `[classes, dims]`
     bias:torch.Tensor, # `[classes]`
@@ -407,6 +417,7 @@ def _quantile(x, q):
     "The smallest value that a new one exceeds with probability 1 − q at most, if there are enough"
     return x.sort().values[min(math.ceil((len(x)+1)*q), len(x)) - 1]
 
+# %% ../nbs/02_explain.ipynb #c5df255b
 class Reference:
     "Where real images lie in z, and how well they are painted"
     def __init__(self,
@@ -474,6 +485,7 @@ def closeness(self:Reference,
     nearest = d.amin(1)
     return torch.where(nearest.isinf(), math.nan, self.length(move)/nearest)
 
+# %% ../nbs/02_explain.ipynb #56e3240f
 @patch
 def flags(self:Reference,
     z:torch.Tensor, # `[n, dims]`
@@ -504,6 +516,7 @@ def read(self:AAELearner,
     model = self.phase_loss.model
     with torch.no_grad(), self.mode_lock, evaluating(model): zs = [model.encode(o.to(model.mean)) for o in images.split(bs)]; return torch.cat(zs).cpu(), torch.cat([model.classify(z) for z in zs]).cpu()
 
+# %% ../nbs/02_explain.ipynb #209e0e7e
 @patch
 def images(self:AAELearner,
     source, # A loader; a list of items such as files or arrays; or images `[n, C, H, W]` in [0, 1]
@@ -554,6 +567,7 @@ def _fingerprint(model):
     for v in model.state_dict().values(): crc = zlib.crc32(v.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy(), crc)
     return crc
 
+# %% ../nbs/02_explain.ipynb #8b6bc9eb
 @patch
 def flags(self:AAELearner,
     images, # A loader, items, or images `[n, C, H, W]`
@@ -568,6 +582,7 @@ def flags(self:AAELearner,
 class UnusualImage(UserWarning): "An explanation was asked for of an image that is unlike what the model has learned"
 warnings.simplefilter('always', UnusualImage) # each time, not once
 
+# %% ../nbs/02_explain.ipynb #3bb7a5f9
 @dataclass
 class Counterfactuals:
     "Walks across a decision boundary, painted and read again"
@@ -624,6 +639,7 @@ def gain(self:Counterfactuals,
     asked = self.score(self.said[:,self.k(kappa)]) - start
     return torch.where(asked.abs() > 1e-9, (self.score(self.logits_again[:,self.k(kappa)]) - start) / asked, math.nan)
 
+# %% ../nbs/02_explain.ipynb #71b60e62
 @patch
 def holds(self:Counterfactuals,
     kappa:float # Strength
@@ -654,6 +670,7 @@ def _far_side(self:Counterfactuals):
     beyond = targets.reshape(len(targets), -1).T[self.output].double() - self.goal[:,None]
     return torch.where(start < 0, beyond >= 0, beyond <= 0)
 
+# %% ../nbs/02_explain.ipynb #c2574dd8
 @patch
 def df(self:Counterfactuals,
     kappa:float=2. # Strength
@@ -702,6 +719,7 @@ def _moves(self:AAELearner, z, logits, target, change, threshold, output, cov):
     moves, _ = _along(w[k].expand(n, -1), gaps, cov)
     return moves, torch.full((n,), k), torch.as_tensor(goal, dtype=torch.float64).expand(n)
 
+# %% ../nbs/02_explain.ipynb #ea576de8
 @patch
 def counterfactuals(self:AAELearner,
     images, # A loader, items, or images `[n, C, H, W]` in [0, 1]
@@ -741,6 +759,7 @@ def _caption(self:Counterfactuals, i, k):
     if self.task == 'category': return f'{self.names[o.argmax()]} ({o.softmax(0).max():.2f})'
     return f'{o[self.output[i]].sigmoid():.2f}' if self.task == 'labels' else f'{o[self.output[i]]:.2f}'
 
+# %% ../nbs/02_explain.ipynb #3e903199
 @patch
 def plot(self:Counterfactuals,
     i:int=0, # Row
@@ -758,6 +777,7 @@ def plot(self:Counterfactuals,
     axs[0].set_ylabel(('score' if self.task == 'score' else f'to {self.toward[i]}') + ('\n(unusual image)' if self.flags.flagged[i] else ''), fontsize=9)
     return axs
 
+# %% ../nbs/02_explain.ipynb #e8682380
 @patch
 def difference(self:Counterfactuals,
     i:int=0, # Row
@@ -814,6 +834,7 @@ class Attributions:
         "What the shares of each image lack to the difference of the scores, `[n]`"
         return self.score - self.base - self.maps.double().sum((1,2,3))
 
+# %% ../nbs/02_explain.ipynb #b005c832
 @patch
 def attributions(self:AAELearner,
     images, # A loader, items, or images `[n, C, H, W]` in [0, 1]
@@ -871,6 +892,7 @@ def typical(
         rows += [dict(row=on[j].item(), item=lat.items[on[j]], what=lat.names[k] if lat.task == 'category' else 'all', distance=d[j].item()) for j in d.argsort()[:n]]
     return pd.DataFrame(rows)
 
+# %% ../nbs/02_explain.ipynb #f8b1e366
 @patch
 def ambiguous(self:AAELearner,
     lat:Latents, # Rows to choose from
@@ -906,6 +928,7 @@ def across(
     best = sorted(pairs.items(), key=lambda o: o[1])[:n]
     return pd.DataFrame([dict(row=int(some[i]), other=int(some[j]), item=lat.items[i], other_item=lat.items[j], what=f'{lat.names[preds[i]]} and {lat.names[preds[j]]}', distance=d) for (i,j),d in best])
 
+# %% ../nbs/02_explain.ipynb #047feb11
 def mislabelled(
     lat:Latents, # Held-out rows, categories with targets
     n:int=5 # Rows
@@ -971,6 +994,7 @@ def latent_map(
     except ImportError as e: raise ImportError("A UMAP map needs umap-learn: `pip install umap-learn` first.") from e
     return UMAP(random_state=seed).fit_transform(z), None
 
+# %% ../nbs/02_explain.ipynb #04119d01
 @patch
 def plot_map(self:Latents,
     axis:Axis=None, # To be drawn as an arrow
@@ -995,6 +1019,7 @@ def plot_map(self:Latents,
     if axis is not None: _arrow(ax, xy, pca, lat.z, axis)
     return ax
 
+# %% ../nbs/02_explain.ipynb #35d63258
 def _arrow(ax, xy, pca, z, axis):
     "Draw the direction in which the score of `axis` rises on a map"
     centred, score = xy - xy.mean(0), axis.score(z).numpy()
@@ -1023,6 +1048,7 @@ def pls_scores(
         scores[b], pred[b] = fit.transform(z[b])*sign, np.ravel(fit.predict(z[b]))
     return scores, full.x_loadings_, np.corrcoef(pred, y)[0,1]
 
+# %% ../nbs/02_explain.ipynb #078123be
 @patch
 def plot_pls(self:Latents,
     high:str=None, # Class that is told from the rest (categories) or label
@@ -1097,6 +1123,7 @@ def ordinal_error(
     if not (dy != 0).any(): raise ValueError("All targets are the same, so they have no order.")
     return ((ds*dy < 0).double() + 0.5*(ds == 0))[dy != 0].mean().item()
 
+# %% ../nbs/02_explain.ipynb #729cb546
 @patch
 def plot_severity(self:Latents,
     axis:Axis, # Severity direction
@@ -1123,6 +1150,7 @@ def _metrics(probs, targets):
     auc = np.mean([roc_auc_score(one_hot[:,k], probs[:,k]) for k in both]) if both else math.nan
     return dict(accuracy=acc, AUC=auc, Brier=((probs - one_hot)**2).sum(1).mean()) # summed over outputs, so 2 at worst for categories
 
+# %% ../nbs/02_explain.ipynb #9b7daa91
 def performance(
     lat:Latents, # Held-out rows of categories or labels with targets
     plain:torch.Tensor=None, # Probabilities by another classifier for the same rows, `[n, outputs]`

@@ -68,6 +68,7 @@ def rng_state(
     return dict(python=random.getstate(), numpy=np.random.get_state(), torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if cuda else [],
                 mps=torch.mps.get_rng_state() if mps else None, dls=[[o.getstate() if isinstance(o, random.Random) else o.get_state() for o in _rngs_of(dl)] for dl in dls])
 
+# %% ../nbs/01_learner.ipynb #d7e28f07
 def set_rng_state(
     state:dict, # Of `rng_state`
     dls=() # As for `rng_state`
@@ -129,6 +130,7 @@ def _check_sizes(dls, n_procs=1):
     if len(dls.loaders) < 2 or not len(dls.valid): raise ValueError("There is no validation set, and the best weights are chosen on one: split the data, for instance with `RandomSplitter()`.")
     if bs < 32: warnings.warn(f"A batch of {bs} is small for the adversarial game: z is normalised over the batch, and 32 or more tell a Gaussian better.")
 
+# %% ../nbs/01_learner.ipynb #0b0e1fb1
 def _check_loss(loss_func, y, n_out):
     "Call the prediction loss once, on logits of 0"
     if not isinstance(y, torch.Tensor): raise ValueError(f"The targets are {type(y).__name__}, and a tensor of categories, labels or scores is needed: give the `DataBlock` one of their blocks.")
@@ -139,6 +141,7 @@ def _check_loss(loss_func, y, n_out):
     except Exception as e: # it may be anyone's code
         raise ValueError(f"The prediction loss {loss_func} doesn't take logits {[len(y), n_out]} and targets {list(y.shape)} of {y.dtype}: pass another `loss_func` or `n_out`. ({type(e).__name__}: {e})") from e
 
+# %% ../nbs/01_learner.ipynb #6bcfbc3f
 def check_dls(
     dls:DataLoaders, # To be trained on
     n_out:int=None # Outputs of the head; taken from `dls` by default
@@ -187,6 +190,7 @@ def _open_image(source):
 def _refuse_programs(im):
     if im.format == 'EPS': raise ValueError('it is PostScript, a program that draws rather than an image: save it as PNG') # Pillow would have Ghostscript run it
 
+# %% ../nbs/01_learner.ipynb #ee1d9da2
 def _convert(im, mode, background, white):
     _refuse_programs(im)
     im.load()
@@ -208,6 +212,7 @@ def read_image(
     except Exception as e: # decoders raise what they like
         raise ValueError(f"{source if isinstance(source, (str, Path)) else 'An image'} can't be read: {_why(e)}.") from e
 
+# %% ../nbs/01_learner.ipynb #7bfb1b75
 def _why(e):
     "What an error of a decoder means"
     if isinstance(e, FileNotFoundError): return 'it is missing'
@@ -252,6 +257,7 @@ def _oddities(im):
     if _see_through(im) and not im.mode.startswith('I') and im.convert('RGBA').getchannel('A').getextrema()[0] < 255: yield 'transparent pixels, of which `PILImage` shows the hidden colours'
     if getattr(im, 'is_animated', False) and im.format != 'MPO': yield 'several frames, of which the first is read' # a camera's MPO holds a preview
 
+# %% ../nbs/01_learner.ipynb #4b54b181
 def _look(file):
     "Size and oddities of an image file, all of which is parsed"
     with PIL.Image.open(file) as im:
@@ -261,6 +267,7 @@ def _look(file):
         im.load()
         return size, tuple(_oddities(im))
 
+# %% ../nbs/01_learner.ipynb #bfd3e6d4
 _looked = {} # what `_look` said, by file, length and time of the last change
 
 def _judge(file, read=None):
@@ -279,6 +286,7 @@ def _judge(file, read=None):
         except Exception as e: why = why or _why(e.__cause__ or e)
     return size, odd, why
 
+# %% ../nbs/01_learner.ipynb #54b3b493
 def _judge_all(files, n_workers=8):
     "`_judge` of each of `files`, a dict of their readers, in threads"
     pool = ThreadPoolExecutor(n_workers)
@@ -302,6 +310,7 @@ def _to_image(tl):
         o = new
     return fs, None, o
 
+# %% ../nbs/01_learner.ipynb #dc140655
 def _image_sources(ds):
     "What the images of a data set are made of, one an item, and the function that reads one. () where they are in memory, None where it can't be told"
     if isinstance(ds, torch.utils.data.Subset):
@@ -321,6 +330,7 @@ def _image_sources(ds):
     if isinstance(first, (str, Path)): return list(rows), read
     return (() if isinstance(first, _in_memory) else None), None
 
+# %% ../nbs/01_learner.ipynb #fb54a20c
 def _files_of(dls):
     "Image files of `dls` and the function that reads each, in the loaders' order; a warning if they can't be told"
     found, sources = {}, [_image_sources(getattr(dl, 'dataset', None)) for dl in dls.loaders]
@@ -350,6 +360,7 @@ def _misread(files, judged):
         if odd: res[f] = '; '.join(odd)
     return res
 
+# %% ../nbs/01_learner.ipynb #37fa5746
 def check_files(
     source, # `DataLoaders`, a folder of images, or paths
     n_workers:int=8 # Threads
@@ -365,6 +376,7 @@ def check_files(
     if isinstance(source, DataLoaders): _check_shapes(source, judged)
     return odd
 
+# %% ../nbs/01_learner.ipynb #5a27829f
 _check_files = check_files # where a parameter has its name
 
 def _check_shapes(dls, judged):
@@ -404,6 +416,7 @@ def _no_label(o):
     if isinstance(o, (float, np.floating, np.ndarray)) and np.asarray(o).dtype.kind == 'f': return not np.isfinite(o).all()
     return bool(np.any(pd.isna(o)))
 
+# %% ../nbs/01_learner.ipynb #4a28c0dc
 def _check_labels(dls):
     "Refuse labels that are missing or unknown, and warn of classes with fewer than two training images"
     counts = Counter()
@@ -514,6 +527,7 @@ class LatentDistance(Metric):
         value, self.zs = sliced_wasserstein(torch.cat(self.zs)) if self.zs else None, []
         return value
 
+# %% ../nbs/01_learner.ipynb #b6150da9
 def _phase_metrics(): return {k: L(LatentDistance() if m == 'swd' else LossPart(m) for m in p.metrics) for k,p in phases.items()}
 
 # %% ../nbs/01_learner.ipynb #d8a2081a
@@ -580,6 +594,7 @@ def take_turns(self:AdversarialGame):
     self.run_length = self.run_length+1 if gen == was else 1
     self.gen = gen
 
+# %% ../nbs/01_learner.ipynb #f6d0e631
 @patch
 def disc_step(self:AdversarialGame):
     "A step of the discriminator on the latent vectors since the last one, detached"
@@ -613,6 +628,7 @@ def corrupt(
     if noise: x = (x + noise*torch.randn_like(x)).clamp(0, 1)
     return random_squares(x, mask) if mask else x
 
+# %% ../nbs/01_learner.ipynb #ce974b4a
 class Denoise(Callback):
     "Corrupt the input in training, and hand the clean image to the model beside it"
     order,run_valid = 95,False # after other changes of the batch, such as MixUp's
@@ -679,6 +695,7 @@ def _pack(o, tensors, at):
 
 def _not_plain(o): raise TypeError(f"A checkpoint holds numbers, text and tensors, not a {type(o).__name__}.")
 
+# %% ../nbs/01_learner.ipynb #82f86889
 def _unpack(o, tensors):
     "The inverse of `_pack`"
     if not isinstance(o, dict): return o
@@ -709,6 +726,7 @@ def _write(path, save):
     finally:
         with contextlib.suppress(OSError): tmp.unlink(missing_ok=True)
 
+# %% ../nbs/01_learner.ipynb #b2611e59
 def _check_folder(folder):
     "See that files can be written into `folder`"
     try:
@@ -776,6 +794,7 @@ def _grads(params):
 def _set_grads(params, grads):
     for p,g in zip(params, grads): p.grad = None if g is None else _like(g, p) if isinstance(g, torch.Tensor) else torch.zeros_like(p)
 
+# %% ../nbs/01_learner.ipynb #61d15103
 def _load_optimizer(opt, state):
     "fastai's optimizers take their state as it is, so it has to lie where the parameters do; torch's see to that themselves"
     if isinstance(state.get('state'), (list, L)):
@@ -799,6 +818,7 @@ def _first_does(f):
     if res[0][1] is not None: raise res[0][1]
     return res[0][0]
 
+# %% ../nbs/01_learner.ipynb #f7569ad3
 def _of_all(o):
     "What each of the processes has for `o`"
     if num_distrib() < 2: return [o]
@@ -903,6 +923,7 @@ def clear(self:ResumeCallback):
     "Remove the checkpoints of this fit"
     for f in self.files: f.unlink(missing_ok=True)
 
+# %% ../nbs/01_learner.ipynb #311fda1b
 @patch(as_prop=True)
 def run_settings(self:ResumeCallback):
     "What must be the same in a run that goes on"
@@ -925,6 +946,7 @@ def save(self:ResumeCallback):
     self.gap = self.every or _first_does(lambda: rare_enough(time.monotonic() - began, (began - self.since)/batches)) # one for all processes
     self.since = time.monotonic()
 
+# %% ../nbs/01_learner.ipynb #dda103b1
 def rare_enough(
     cost:float, # Seconds to write a checkpoint
     batch:float, # Seconds a batch
@@ -960,6 +982,7 @@ def newest(self:ResumeCallback):
         if self.learn.logger is not noop: print(f'{f.name} is of another run ({was}): begun anew')
         return self.clear()
 
+# %% ../nbs/01_learner.ipynb #408cbcf2
 @patch
 def take_up(self:ResumeCallback,
     state:dict # A checkpoint's
@@ -978,6 +1001,7 @@ def take_up(self:ResumeCallback,
     else: self.restore_callbacks()
     if learn.logger is not noop: print(f'goes on at epoch {self.done[0]}, batch {self.done[1]}')
 
+# %% ../nbs/01_learner.ipynb #65550074
 @patch
 def end_skipping(self:ResumeCallback):
     "Wake the callbacks, and write the rows of the epochs that are done"
@@ -1009,6 +1033,7 @@ def _not_finite(b):
     bad = [~o.flatten(1).isfinite().all(1) if o.dim() > 1 else ~o.isfinite() for o in b if isinstance(o, torch.Tensor) and o.dim() and o.is_floating_point()]
     return torch.stack([o.cpu() for o in bad]).any(0).nonzero()[:,0].tolist() if bad else []
 
+# %% ../nbs/01_learner.ipynb #7b6f09cd
 class StopAtNaN(Callback):
     "Stop a fit whose loss isn't a finite number, and say which items the batch held; works with any `Learner`"
     order,run_valid = Recorder.order+1,False # it has brought the loss to the CPU already
@@ -1036,6 +1061,7 @@ def effective_dims(
     "Participation ratio of the eigenvalues of `cov`: as many equal ones would have it"
     return (cov.trace()**2 / cov.square().sum().clamp_min(1e-30)).item()
 
+# %% ../nbs/01_learner.ipynb #8fb59302
 class WatchCollapse(Callback):
     "Say once a fit, in words, that the game or the latent space has collapsed, and what to try"
     order,run_train = TrackerCallback.order+5,False
@@ -1068,7 +1094,6 @@ class WatchCollapse(Callback):
         dims, var = len(mean), max(0., cov.trace().item()/len(mean))
         if var < 0.01: self.say('variance', f"z hardly varies over the validation images (variance {var:.2g}, a Gaussian's is 1), so all images look alike to the head: try a lower `lr`, or see that validation images are like those of the training set.")
         elif dims >= 10 and (used := effective_dims(cov)) < self.used*dims: self.say('dims', f"z moves in about {used:.1f} of its {dims} dimensions: raise `cov_weight`, or make a model with fewer `encoding_dims`.")
-
 
 # %% ../nbs/01_learner.ipynb #840816d8
 class DeviceMixedPrecision(MixedPrecision):
@@ -1179,6 +1204,7 @@ def df(self:ShowLossParts,
     if not rows: raise ValueError(f"There is no epoch of {phase or 'any phase'} to show: pass this callback to a fit (`cbs=`) first. Seen so far: {', '.join(self.history) or 'nothing'}.")
     return pd.DataFrame(rows)
 
+# %% ../nbs/01_learner.ipynb #ffe53193
 @patch
 def plot(self:ShowLossParts,
     phase:str=None, # The last one by default
@@ -1212,6 +1238,7 @@ def _held_out(dl, n):
 
 def _bytes(x): return (x.clamp(0, 1)*255).round().byte().cpu()
 
+# %% ../nbs/01_learner.ipynb #0b5dd7f9
 class Filmstrip(LivePlot):
     "Paint the same few held-out images after each epoch"
     not_saved = 'images','frames' # they are somebody's images
@@ -1274,6 +1301,7 @@ def picture_log(
     if callable(to): return to
     raise TypeError(f"Pictures can't be logged to {to!r}: pass a SummaryWriter, the module mlflow, a run of wandb, or a function of name, picture and step.")
 
+# %% ../nbs/01_learner.ipynb #6c765ced
 class LogReconstructions(Filmstrip):
     "Log images over their reconstructions after each epoch"
     def __init__(self,
@@ -1337,6 +1365,7 @@ def _with(obj, **attrs):
     finally:
         for k,v in was.items(): setattr(obj, k, v)
 
+# %% ../nbs/01_learner.ipynb #4e2b5911
 class AAELearner(Learner):
     "A `Learner` of an `AAE`, with phases; `aae_learner` makes one"
     def __init__(self,
@@ -1395,6 +1424,7 @@ def _mode(self:AAELearner, predicting=False, **attrs):
             for cb in self._grab_cbs(AdversarialGame): cb.zs = []
             for cb in self._grab_cbs(DistributedPhases): cb.unwrap()
 
+# %% ../nbs/01_learner.ipynb #97b260fa
 @patch
 @contextmanager
 def _mended(self:AAELearner):
@@ -1419,6 +1449,7 @@ def _do_one_batch(self:AAELearner):
         if watch and self.training and (_not_finite((*self.xb, *self.yb)) or pic is not None and not pic.isfinite().all()): watch.stop()
         raise
 
+# %% ../nbs/01_learner.ipynb #8d11b151
 @patch
 def fit(self:AAELearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
     "Fit the current phase; the decoder runs only where its picture is needed"
@@ -1449,6 +1480,7 @@ def _synced_norms(model):
             m.__class__ = cls
             del m.process_group
 
+# %% ../nbs/01_learner.ipynb #677a0197
 class DistributedPhases(Callback):
     "Train in several processes: DDP around the model, and a share of each loader"
     order,name = 11,'distributed' # as fastai's `DistributedTrainer`
@@ -1507,6 +1539,7 @@ def broadcast(self:DistributedPhases,
     torch.distributed.broadcast(t, rank)
     return t.cpu().tolist()
 
+# %% ../nbs/01_learner.ipynb #b482cdb2
 @patch
 def average_grads(self:DistributedPhases,
     part:nn.Module # Whose gradients DDP doesn't see
@@ -1548,6 +1581,7 @@ def detach_distributed(self:AAELearner):
     self.remove_cb(DistributedPhases)
     return self.add_cbs(bars)
 
+# %% ../nbs/01_learner.ipynb #131ff129
 @patch
 @contextmanager
 def distrib_ctx(self:AAELearner,
@@ -1571,6 +1605,7 @@ def _target_task(y, loss_func):
     "What is to be predicted, by the targets of a batch"
     return 'labels' if isinstance(y, TensorMultiCategory) or loss_task(loss_func) == 'labels' else 'score' if y.is_floating_point() else 'category'
 
+# %% ../nbs/01_learner.ipynb #0e04e107
 @delegates(AAE.__init__, but=['input_size', 'input_channels', 'classes', 'gen_train', 'loss_func', 'arch', 'pretrained', 'task'])
 def aae_learner(
     dls:DataLoaders, # Images, and categories, labels or scores
@@ -1662,6 +1697,7 @@ def _forget_phases(self:AAELearner, phase, resume):
 def _forget_unfinished(self:AAELearner, phase):
     for f in (self.path/self.model_dir).glob(f'aae-{phase}-*.safetensors'): f.unlink(missing_ok=True)
 
+# %% ../nbs/01_learner.ipynb #792645b0
 def _config(model):
     "What a model was made with"
     return {k: getattr(model, k) for k in ('input_size', 'input_channels', 'encoding_dims', 'classes', 'task', 'skip_dropout')}
@@ -1671,7 +1707,6 @@ def _save_phase(self:AAELearner, phase, record):
     state = dict(kind='phase', record=json.loads(json.dumps(record, default=str)), config=_config(self.phase_loss.model), model=self.phase_loss.model.state_dict(), rng=_of_all(rng_state(self.dls.loaders)))
     try: _first_does(partial(save_checkpoint, self.phase_file(phase), state))
     except OSError as e: warnings.warn(f"{self.phase_file(phase)} couldn't be written ({e.strerror or e}), so this phase can't be loaded later: the learner has its weights, `learn.export` keeps them.")
-
 
 # %% ../nbs/01_learner.ipynb #b3438ce5
 @contextmanager
@@ -1690,6 +1725,7 @@ def _phase_cbs(self:AAELearner, phase, patience, save, resume, every, settings):
     if patience is not None: cbs.append(EarlyStoppingCallback(p.monitor, comp=np.less, patience=patience))
     return cbs + L(ResumeCallback(f'aae-{phase}', every, resume, strict=False, settings=settings) if save else None)
 
+# %% ../nbs/01_learner.ipynb #8937bde4
 @patch
 def _fit_phase(self:AAELearner, phase, n_epoch, lr, body_lr, patience, save, resume, every, cbs, weights, settings=None, **kwargs):
     "Fit `n_epoch` of `phase`, keep its best epoch and save it"
@@ -1713,7 +1749,6 @@ def _fit_phase(self:AAELearner, phase, n_epoch, lr, body_lr, patience, save, res
     self.records[phase] = record
     return record
 
-
 # %% ../nbs/01_learner.ipynb #d5bc5ca4
 @patch
 def fit_adversarial(self:AAELearner,
@@ -1736,6 +1771,7 @@ def fit_adversarial(self:AAELearner,
     self.adversarial_game.set_turns(n_disc, n_gen, adaptive)
     return self._fit_phase('adversarial', n_epoch, lr, body_lr, patience, save, resume, every, cbs, dict(cov=cov_weight), dict(n_disc=n_disc, n_gen=n_gen, adaptive=adaptive), **kwargs)
 
+# %% ../nbs/01_learner.ipynb #f87d5491
 @patch
 def fit_autoencoder(self:AAELearner,
     n_epoch:int, # Epochs
@@ -1757,6 +1793,7 @@ def fit_autoencoder(self:AAELearner,
     return self._fit_phase('autoencoder', n_epoch, lr, body_lr, patience, save, resume, every, L(Denoise(noise, mask)) + L(cbs), dict(rec=rec_weight, adv=adv_weight, cov=cov_weight),
                            dict(noise=noise, mask=mask), **kwargs)
 
+# %% ../nbs/01_learner.ipynb #d550c759
 @patch
 def fit_classifier(self:AAELearner,
     n_epoch:int, # Epochs
@@ -1800,6 +1837,7 @@ def _finished(self:AAELearner, phase, settings, after):
     wanted = json.loads(json.dumps(wanted, default=str))
     return state if 'stopped' not in was and was['after'] == after and all(k in was['settings'] and was['settings'][k] == v for k,v in wanted.items()) else None
 
+# %% ../nbs/01_learner.ipynb #bed59923
 @patch
 def load_phase(self:AAELearner,
     phase:str, # Name of a finished phase
@@ -1812,6 +1850,7 @@ def load_phase(self:AAELearner,
     self.records[phase] = state['record']
     return state['record']
 
+# %% ../nbs/01_learner.ipynb #595e3f82
 @patch
 def fit_phases(self:AAELearner,
     adversarial:int=2, # Epochs of the adversarial phase
@@ -1864,6 +1903,7 @@ def _label(o):
     if isinstance(o, torch.Tensor): return ', '.join(f'{v:.2f}' for v in o.flatten().tolist())
     return f'{o:.2f}' if isinstance(o, float) else str(o)
 
+# %% ../nbs/01_learner.ipynb #7b516b0d
 @patch
 def show_results(self:AAELearner,
     ds_idx:int=1, # 0: training set, 1: validation set
@@ -1907,6 +1947,7 @@ def _find_lr(self:AAELearner, phase, num_it, **kwargs):
     with self.in_phase(phase), self.no_bar(), _without_grad(still), self.added_cbs(Denoise() if phase == 'autoencoder' else []):
         return self.lr_find(num_it=num_it, show_plot=False, **kwargs)
 
+# %% ../nbs/01_learner.ipynb #004c658e
 @patch
 def lr_find_phases(self:AAELearner,
     num_it:int=100, # Steps of each search

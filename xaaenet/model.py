@@ -152,6 +152,7 @@ def _fit_size(x, size):
     if 0 <= x.shape[-2]-h <= 1 and 0 <= x.shape[-1]-w <= 1: return x[..., :h, :w]
     return F.interpolate(x, size, mode='nearest')
 
+# %% ../nbs/00_model.ipynb #ea463cee
 class UnetBlock(nn.Module):
     "Upsample twofold, join the dropped skip, convolve twice"
     def __init__(self,
@@ -180,6 +181,7 @@ class UnetBlock(nn.Module):
 # %% ../nbs/00_model.ipynb #35c9b98c
 def _n_doublings(small, large): return max(1, round(torch.tensor(max(l/s for s,l in zip(small, large))).log2().item()))
 
+# %% ../nbs/00_model.ipynb #13ab6b59
 class DynamicUnet(nn.Module):
     "Paint a picture from a feature map, with encoder features on the way as far as `p` lets them through"
     def __init__(self,
@@ -286,6 +288,7 @@ def ms_ssim(
         try: return piq.multi_scale_ssim(_snap(a), _snap(b), data_range=1., reduction=reduction, scale_weights=weights)
         except AssertionError as e: raise ValueError("Images and pictures must be numbers in [0, 1], and some aren't: rescale the images, or lower the learning rate if the loss has become NaN.") from e
 
+# %% ../nbs/00_model.ipynb #199087a0
 def reconstruction_loss(
     picture:torch.Tensor, # Pictures `[B, C, H, W]` in [0, 1]
     image:torch.Tensor, # Originals of the same shape
@@ -341,6 +344,7 @@ def _check_stats(stats, n_in):
         raise ValueError(f"`stats` are a mean and a std above 0 for each of {n_in} channels, not {stats!r}.")
     return mean, std
 
+# %% ../nbs/00_model.ipynb #68a3c9ce
 def _check_dropout(p):
     if not isinstance(p, Real) or not 0 <= p <= 1: raise ValueError(f"`skip_dropout` is a probability in [0, 1], not {p}.")
     if 0.9 < p < 1: raise ValueError(f"`skip_dropout` {p} would scale what it lets through by {1/(1-p):.0f}: use 1 (closed) or at most 0.9.")
@@ -351,6 +355,7 @@ def _encoder_stats(encoder, n_in):
     if mean is None: mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     return (mean, std) if len(mean) == n_in else ([0.5]*n_in, [0.25]*n_in)
 
+# %% ../nbs/00_model.ipynb #46f028ed
 def _check_encoder(encoder, shape, name):
     "Run `encoder` once on zeros of `shape`, and refuse what can't be decoded"
     device = next((p.device for p in encoder.parameters()), None)
@@ -566,6 +571,7 @@ def gen_loss_func(self:AAE) -> torch.Tensor: # Scalar
     self._note(adv=adv, cov=cov)
     return adv + self.cov_weight*cov
 
+# %% ../nbs/00_model.ipynb #3dd1be7e
 @patch
 def rec_loss_func(self:AAE) -> torch.Tensor: # Scalar
     "Loss of the picture against the clean original"
@@ -618,6 +624,7 @@ def _disagreement(task, again, said):
     if task == 'labels': return (F.binary_cross_entropy_with_logits(again, said.sigmoid()) - F.binary_cross_entropy_with_logits(said, said.sigmoid()))
     return F.mse_loss(again, said) / said.var(0, unbiased=False).mean().clamp_min(1e-6)
 
+# %% ../nbs/00_model.ipynb #f062e975
 @contextmanager
 def evaluating(*modules):
     "Put `modules` into evaluation mode for a while, whatever mode each part of them is in"
@@ -650,6 +657,7 @@ def cons_loss_func(self:AAE,
     self._note(cons=loss)
     return loss
 
+# %% ../nbs/00_model.ipynb #2d7638fd
 @patch
 def classif_loss_func(self:AAE,
     output:torch.Tensor, # Logits `[B, classes]`
@@ -705,6 +713,7 @@ class _Readout(nn.Module):
         if not self.activation or m.task == 'score': return logits, z
         return logits.softmax(1) if m.task == 'category' else logits.sigmoid(), z
 
+# %% ../nbs/00_model.ipynb #366d6eb3
 @patch
 def to_onnx(self:AAE,
     path, # File to write

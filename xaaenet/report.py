@@ -479,7 +479,7 @@ def _edits(v):
     def others(name): return ', '.join(f'{n} {_num(s)}' for n,s in sorted(edited[name].shifts.items(), key=lambda t: -abs(t[1]))[:3] if abs(s) >= 0.1) or 'little'
     rows = [(o.cue, o.output, f'{o.images:,.0f}', f'{o.dropped:,.0f}', _pct(o.flagged), _pct(o.same_sign), f'{_num(o.edit)} ({_num(o.placebo)})', others(o.cue)) for o in v.table.itertuples() if o.cue in edited and o.images > 1]
     head = 'cue', 'output', 'images', 'edits left out', 'edits unlike the data', 'with the common sign', 'moves the answer by (a random change as large)', 'moves too, in standard deviations for one of the cue'
-    return ft('h3', 'How the cues were edited'), ft('details', ft('summary', f'{len(edited)} cues, one by one'), _table(head, rows, 'num'))
+    return ft('h3', 'How the cues were edited'), ft('details', ft('summary', f'{len(edited)} cues, one by one'), _table(head, rows, 'num edits'))
 
 # %% ../nbs/04_report.ipynb #8353ed89
 def _cues(r):
