@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer, StandardScaler
 
 from .model import to_8_bit
-from .learner import AAELearner, check_images, read_image, _orientation
+from .learner import AAELearner, check_images, read_image, _orientation, _progress
 from .explain import *
 from .explain import _in_order, _show
 
@@ -283,7 +283,8 @@ def _from_files(files, chosen, device, few=6):
                 rows[list(i)] = _measure(x, chosen, luma)
     with _one_thread() as n, ThreadPoolExecutor(n) as pool:
         parts = list(chunked(range(len(files)), min(few, math.ceil(len(files)/n))))
-        for _ in progress_bar(pool.map(measure, parts), total=len(parts), leave=False, comment='cues', display=len(files) >= 1000): pass
+        done = pool.map(measure, parts)
+        for _ in _progress(done, 'cues', len(parts)) if len(files) >= 1000 else done: pass
     if bad: warnings.warn(f"{len(bad)} of {len(files)} images can't be read, and their cues are NaN: {', '.join([bad[i] for i in sorted(bad)][:50])}{', ...' if len(bad) > 50 else ''}.")
     return rows
 

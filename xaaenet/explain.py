@@ -29,7 +29,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from .model import *
 from .learner import *
-from .learner import _first_does, _write
+from .learner import _first_does, _progress, _write
 
 # %% ../nbs/02_explain.ipynb #289b0d54
 def _task_names(vocab, n): return [str(o) for o in vocab] if vocab is not None and len(vocab) == n else [str(i) for i in range(n)]
@@ -169,7 +169,7 @@ def _identities(ds, n):
 @patch
 def _bar(self:AAELearner, it, what, total=None):
     "`it` under a progress bar with an estimate of the time left, if this learner shows bars (not within `learn.no_bar()`)"
-    return progress_bar(it, total=total, leave=False, comment=what) if hasattr(self, 'progress') else it
+    return _progress(it, what, total) if hasattr(self, 'progress') else it
 
 # %% ../nbs/02_explain.ipynb #1d9a7b27
 @patch

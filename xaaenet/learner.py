@@ -287,6 +287,12 @@ def _judge(file, read=None):
     return size, odd, why
 
 # %% ../nbs/01_learner.ipynb #54b3b493
+def _progress(it, what, total=None):
+    "`it` under a progress bar with an estimate of the time left"
+    bar = progress_bar(it, total=total, leave=False)
+    bar.comment = what # a console's bar takes none in its making
+    return bar
+
 def _judge_all(files, n_workers=8):
     "`_judge` of each of `files`, a dict of their readers, in threads"
     pool = ThreadPoolExecutor(n_workers)
@@ -294,7 +300,7 @@ def _judge_all(files, n_workers=8):
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', module='PIL') # they don't name the file
             judged = pool.map(_judge, files, files.values())
-            return dict(zip(files, progress_bar(judged, total=len(files), leave=False) if len(files) >= 1000 else judged))
+            return dict(zip(files, _progress(judged, 'files', len(files)) if len(files) >= 1000 else judged))
     finally: pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/01_learner.ipynb #1fb1d578
