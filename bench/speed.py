@@ -3,7 +3,8 @@
 Against tmw-xai where it is installed (`pip install --no-deps tmw-xai pytorch-msssim`), against fastai's `unet_learner` step as the floor for a network
 of this shape, and against the convolutions alone: each one's forward and backward at its real shape. Ratios are of runs interleaved in one process,
 median and spread. ResNet34, no pretrained weights, random images; on CUDA also bfloat16, channels_last and torch.compile at 256 px, batch 64. Eleven cues
-are in bench/cues.py. Peak memory is what the process grows by from before a step to its highest, the median of three in turn: it holds the
+are in bench/cues.py. A step is the second of two in a row, ours with the memory of freed tensors kept as `fit` keeps it on a CPU (`keep_memory`), and
+so are the convolutions beside it; peers run as they come, and with it too, in rows of their own. Peak memory is what the process grows by from before a step to its highest, the median of three in turn: it holds the
 convolutions' scratch memory too, and scatters with what the allocator has kept. The peak of tensors alone, as torch counts them, stands beside it."""
 import io, statistics, sys, tempfile, time, warnings
 from contextlib import redirect_stdout
@@ -34,6 +35,18 @@ def interleaved(fs, n=5):
     "Seconds of each of `fs`, `n` times in turn after one round of warming up"
     for f in fs.values(): f()
     rounds = [{k: seconds(f) for k,f in fs.items()} for _ in range(n)]
+    return {k: [r[k] for r in rounds] for k in fs}
+
+def step_twice(k, f):
+    "`f` twice in a row, and the seconds of the second; what is called `our ...` or `... kept` with memory kept"
+    with keep_memory() if not cuda and (k.startswith('our') or k.endswith('kept')) else nullcontext():
+        f()
+        return seconds(f)
+
+def steady(fs, n=5):
+    "Seconds of a step of each of `fs`, `n` times in turn after one round of warming up"
+    for k,f in fs.items(): step_twice(k, f)
+    rounds = [{k: step_twice(k, f) for k,f in fs.items()} for _ in range(n)]
     return {k: [r[k] for r in rounds] for k in fs}
 
 def ratio(a, b):
@@ -137,7 +150,7 @@ def tmw_steps(px, x, y, amp=False):
     classif = lambda out, y: model.classif_loss_func(out, y, 0.4, 0.599, 0.001)
     return dict(adversarial=lambda: [adversarial(g)() for g in (True, False)], autoencoder=whole(ae, True), classifier=whole(classif))
 
-def floor_step(px, x, amp=False):
+def fastai_step(px, x, amp=False):
     "fastai's own U-Net of the same encoder, L1 loss"
     torch.manual_seed(0)
     from fastai.vision.models.unet import DynamicUnet as Unet
@@ -176,30 +189,31 @@ def steps(table):
         x, y = torch.rand(b, 3, px, px, device=device), torch.randint(2, (b,), device=device)
         table.say(f'--- a step of {b} images of {px} px')
         mine, model = our_steps(px, x, y)
-        fs = {f'our {k}': f for k,f in mine.items()} | {'floor': floor_step(px, x)}
+        fs = {f'our {k}': f for k,f in mine.items()} | {"fastai's U-Net": fastai_step(px, x)}
         peers = tmw_steps(px, x, y) if tmw and px > 160 else {}
         fs |= {f'tmw {k}': f for k,f in peers.items()}
-        t = interleaved(fs, 5)
-        for k,v in t.items(): table.row(f'{k}, s', statistics.median(v)/(2 if k.split()[-1] in ('adversarial', 'frozen') else 1))
+        t = steady(fs | ({f'{k}, kept': f for k,f in fs.items() if k.startswith('tmw')} if not cuda else {}), 5)
+        for k,v in t.items(): table.row(f'{k}, s', statistics.median(v)/(2 if 'adversarial' in k or 'frozen' in k else 1))
         bound = px == size
         for k,(label,least) in names.items() if peers else ():
             r, note = ratio(t[f'our {k}'], t[f'tmw {k}']); table.row(f'tmw-xai over ours: {label}', r, least=least if bound else None, note=note)
+            if not cuda: r, note = ratio(t[f'our {k}'], t[f'tmw {k}, kept']); table.row(f'  if tmw-xai kept its memory too', r, note=note)
         if peers:
             r, note = ratio(t['our frozen'], t['tmw adversarial']); table.row('tmw-xai over ours: adversarial, encoder at rate 0 (the default if pretrained)', r, note=note)
             r, note = ratio(t['our consistent'], t['tmw classifier']); table.row('tmw-xai over ours: classifier with its consistency term (the default)', r, note=note)
             three = [[sum(v) for v in zip(*(t[f'{w} {k}'] for k in names))] for w in ('our', 'tmw')]
             r, note = ratio(*three); table.row('tmw-xai over ours: the three phases, a step each (two adversarial)', r, note=note)
-        r, note = ratio(t['our autoencoder'], t['floor']); table.row("fastai's U-Net step over our autoencoder step", r, note=note)
+        r, note = ratio(t['our autoencoder'], t["fastai's U-Net"]); table.row("fastai's U-Net step over our autoencoder step", r, note=note)
         for k in ('adversarial', 'autoencoder', 'classifier', 'consistent'):
             conv, n = convolutions(mine[k])
-            v = interleaved(dict(conv=conv, step=mine[k]), 5)
-            r, note = ratio(v['conv'], v['step']); table.row(f'{k}: step over its {n} convolutions alone', r, most=1.25 if bound else None, note=note)
+            v = steady({'convolutions, kept': conv, 'our step': mine[k]}, 5)
+            r, note = ratio(v['convolutions, kept'], v['our step']); table.row(f'{k}: step over its {n} convolutions alone', r, most=1.25 if bound else None, note=note)
             del conv
         with FlopCounterMode(display=False) as fc: mine['autoencoder']()
         table.row('autoencoder step, GFLOP', fc.get_total_flops()/1e9)
         table.row('  GFLOP/s', fc.get_total_flops()/1e9/statistics.median(t['our autoencoder']))
         if bound:
-            rounds = [{k: grown(f) for k,f in fs.items()} for _ in range(3)]
+            rounds = [{k: grown(partial(step_twice, k, f)) for k,f in fs.items()} for _ in range(3)]
             peaks, held = {k: statistics.median(r[k] for r in rounds) for k in fs}, {k: rounds[0][k] if cuda else tensors(f) for k,f in fs.items()}
             for k in fs: table.row(f'peak memory, {k}, MiB', peaks[k], note=f'{min(r[k] for r in rounds):.0f} to {max(r[k] for r in rounds):.0f} in 3 rounds; {held[k]:.0f} of tensors')
             for k in names if peers else (): table.row(f'peak memory, ours over tmw-xai: {k}', peaks[f'our {k}']/peaks[f'tmw {k}'], most=1, note=f"of tensors alone {held[f'our {k}']/held[f'tmw {k}']:.2f}")

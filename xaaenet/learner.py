@@ -10,11 +10,11 @@ __all__ = ['phases', 'plain_dl', 'plain_dls', 'rng_state', 'set_rng_state', 'see
            'gaussian_swd', 'LossPart', 'LatentDistance', 'AdversarialGame', 'random_squares', 'corrupt', 'Denoise',
            'KeepBest', 'DamagedCheckpoint', 'save_checkpoint', 'load_checkpoint', 'ResumeCallback', 'rare_enough',
            'StopAtNaN', 'effective_dims', 'WatchCollapse', 'DeviceMixedPrecision', 'GatherLatents', 'LivePlot',
-           'ShowLossParts', 'Filmstrip', 'picture_log', 'LogReconstructions', 'LogMetrics', 'AAELearner',
+           'ShowLossParts', 'Filmstrip', 'picture_log', 'LogReconstructions', 'LogMetrics', 'AAELearner', 'keep_memory',
            'DistributedPhases', 'aae_splitter', 'aae_learner']
 
 # %% ../nbs/01_learner.ipynb #e84da696
-import atexit, contextlib, io, json, math, os, random, re, stat, threading, time, warnings, zlib
+import atexit, contextlib, ctypes, io, json, math, os, platform, random, re, stat, threading, time, warnings, zlib
 from collections import Counter
 from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy, deepcopy
@@ -1455,12 +1455,43 @@ def _do_one_batch(self:AAELearner):
         if watch and self.training and (_not_finite((*self.xb, *self.yb)) or pic is not None and not pic.isfinite().all()): watch.stop()
         raise
 
+# %% ../nbs/01_learner.ipynb #d8dc98e3
+_mallopt = dict(mmap_threshold=-3, trim_threshold=-1, mmap_max=-4) # numbers of glibc's malloc.h
+_heap = dict(lock=threading.Lock(), users=0)
+
+def _glibc():
+    "glibc, unless another C library or the environment decides how memory is dealt out"
+    own = any(k.startswith('MALLOC_') and k.endswith('_') for k in os.environ) or 'glibc.malloc' in os.environ.get('GLIBC_TUNABLES', '')
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == 'glibc' and not own else None
+
+def _set_malloc(libc, **options):
+    for k,v in options.items(): libc.mallopt(_mallopt[k], v)
+
+@contextmanager
+def keep_memory():
+    "Keep the memory of freed tensors in the process for a while, and give it back at the end"
+    libc = _glibc()
+    if libc is None:
+        yield
+        return
+    with _heap['lock']:
+        _heap['users'] += 1
+        _set_malloc(libc, mmap_max=0, trim_threshold=2**31-1) # tensors of any size come from the heap, and the heap doesn't shrink
+    try: yield
+    finally:
+        with _heap['lock']:
+            _heap['users'] -= 1
+            if not _heap['users']:
+                _set_malloc(libc, mmap_max=2**16, mmap_threshold=2**25, trim_threshold=2**26) # what glibc comes to by itself once large memory was freed
+                libc.malloc_trim(0)
+
 # %% ../nbs/01_learner.ipynb #8d11b151
 @patch
 def fit(self:AAELearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
     "Fit the current phase; the decoder runs only where its picture is needed"
     _check_sizes(self.dls, num_distrib() if hasattr(self, 'distributed') else 1)
-    with self._mode(decoding=self.phase_loss.phase.decoding, gen_train=True), self._mended():
+    kept = keep_memory() if self.phase_loss.model.mean.device.type == 'cpu' else nullcontext()
+    with self._mode(decoding=self.phase_loss.phase.decoding, gen_train=True), kept, self._mended():
         Learner.fit(self, n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
 
 @patch
