@@ -1709,7 +1709,9 @@ def __repr__(self:AAELearner):
 @patch
 def _repr_html_(self:AAELearner):
     rows = {k: {'best epoch': o['best_epoch'], **o['metrics']} for k,o in self.records.items()}
-    return f"<p>{self!r}</p>{self.phase_loss.model._repr_html_()}" + (pd.DataFrame(rows).T.to_html(float_format='{:.4f}'.format, na_rep='') if rows else '')
+    df = pd.DataFrame(rows).T
+    if rows: df['best epoch'] = df['best epoch'].astype('Int64')
+    return f"<p>{self!r}</p>{self.phase_loss.model._repr_html_()}" + (df.to_html(float_format='{:.4f}'.format, na_rep='') if rows else '')
 
 # %% ../nbs/01_learner.ipynb #96278199
 @patch
@@ -1910,7 +1912,7 @@ def fit_phases(self:AAELearner,
     every:int=None, # Batches from one checkpoint of an unfinished phase to the next; by default 100, or more where writing would take over a twentieth of the time
     seed:int=None, # Of all random numbers
     cbs=None, # Callbacks of every phase
-    **kwargs # Passed to `fit_one_cycle`
+    **kwargs # Passed to each phase, such as `body_lr`, and on to `fit_one_cycle`
 ) -> dict: # A record for each phase that was run or loaded
     "Train the three phases in order; 0 epochs leave one out"
     cov, weights = dict(cov_weight=cov_weight), dict(rec_weight=rec_weight, adv_weight=adv_weight, cov_weight=cov_weight)
