@@ -1,4 +1,4 @@
-"""Which loss orders best? `python bench/severity.py` (about 10 minutes on two cores)
+"""Which loss orders best? `python bench/severity.py` (about 16 minutes on two cores)
 
 Squared error, ordinal loss, and both, on two real targets of scikit-learn's digits that need no download: the slant of a digit in degrees
 (measured on its pixels), and the digit itself as a grade from 0 to 9. Test images are used for neither training nor choosing epochs."""
@@ -13,13 +13,7 @@ from _table import Table # after fastai's names, of which one is the same
 
 arrays, labels = zip(*demo_items()[0])
 
-def slant(im):
-    "Angle of a digit's strokes to the vertical in degrees"
-    (y, x), m = np.mgrid[:8,:8], im.sum()
-    x, y = x - (x*im).sum()/m, y - (y*im).sum()/m
-    return np.degrees(np.arctan2(-(x*y*im).sum(), (y*y*im).sum()))
-
-targets = dict(slant=np.array([slant(a.astype(float)) for a in arrays]), grade=np.array([int(o) for o in labels], dtype=float))
+targets = dict(slant=np.array([slant(a) for a in arrays]), grade=np.array([int(o) for o in labels], dtype=float))
 rest, test = train_test_split(range(len(arrays)), test_size=0.2, random_state=42, stratify=labels)
 train, valid = train_test_split(rest, test_size=0.1, random_state=42)
 

@@ -1,6 +1,6 @@
 """Everything, as `fastai.vision.all` gives it: `from xaaenet.all import *`
 
-Two of fastai's names mean something else here: `DynamicUnet` and `UnetBlock` are the decoder with dropped skips, and
+Three of fastai's names mean something else here: `DynamicUnet` and `UnetBlock` are the decoder with dropped skips, and
 `default_device` only returns the best device. fastai's own stay at `fastai.vision.models.unet` and `fastai.torch_core`."""
 from fastai.vision.all import *
 from xaaenet.model import *

@@ -35,7 +35,7 @@ def demo_items(
     if not Path(data).is_dir(): raise ValueError(f"There is no folder {data}: --data needs a folder with one subfolder of images per class.")
     items = [(f, f.parent.name) for f in get_image_files(data) if f.parent != Path(data)]
     if not items: raise ValueError(f"No image lies in a subfolder of {data}: --data needs one subfolder of images per class.")
-    return items, PILImage
+    return items, AnyImage
 
 def split_items(
     items:list, # (image, label) pairs
@@ -193,7 +193,9 @@ def plot_walk(
 ): # Axes
     "Walk an image from class `a` to class `b`, with the model's opinion of each picture"
     names, lat = learn.output_names(), lat or learn.latents(dl=learn.dls.test_dl(items, with_labels=True))
-    a, b = a if a in names else names[0], b if b in names else names[1]
+    if unknown := {a, b} - {None, *names}: raise ValueError(f"There is no class {', '.join(sorted(unknown))}: the classes are {', '.join(names)}.")
+    a = a or next(o for o in names if o != b)
+    b = b or next(o for o in names if o != a)
     of_a = (lat.targets == names.index(a)).nonzero().flatten().tolist()
     first = next((i for i in of_a if lat.correct[i]), of_a[0])
     return learn.counterfactuals([items[first]], b).plot()

@@ -852,7 +852,7 @@ class _Watched:
 
 # %% ../nbs/01_learner.ipynb #b2de75dc
 class ResumeCallback(Callback):
-    "Save the whole state of a fit every so many batches, and go on from there after any death; works with any `Learner`"
+    "Save the whole state of a fit every so many batches, and go on from there after any crash or kill; works with any `Learner`"
     order = 200 # after all others
     def __init__(self,
         name:str='resume', # Files are called `{name}-{fit}-{step}.safetensors`, with the fit's number in this process
@@ -1728,7 +1728,7 @@ def _forget_phases(self:AAELearner, phase, resume):
         _check_folder(self.path/self.model_dir)
         later = list(phases)[list(phases).index(phase):]
         for o in later:
-            for f in (self.phase_file(o), *self.phase_file(o).parent.glob(f'.aae-{o}*')): f.unlink(missing_ok=True) # the latter were half written at a death
+            for f in (self.phase_file(o), *self.phase_file(o).parent.glob(f'.aae-{o}*')): f.unlink(missing_ok=True) # the latter were half written at a crash
         for o in later[resume:]: self._forget_unfinished(o)
     _first_does(forget)
 
@@ -1800,7 +1800,7 @@ def fit_adversarial(self:AAELearner,
     cov_weight:float=None, # Weight of the decorrelation of z; the model's by default
     patience:int=None, # Stop after so many epochs without a better `swd`
     save:bool=True, # Leave checkpoints?
-    resume:bool=False, # Go on where this phase died, if it did?
+    resume:bool=False, # Go on where this phase was cut off, if it was?
     every:int=None, # Batches from one checkpoint of the unfinished phase to the next; by default 100, or more where writing would take over a twentieth of the time
     cbs=None, # Callbacks
     **kwargs # Passed to `fit_one_cycle`
@@ -1823,7 +1823,7 @@ def fit_autoencoder(self:AAELearner,
     cov_weight:float=None, # Weight of the decorrelation of z within it; the model's by default
     patience:int=None, # Stop after so many epochs without a better `rec`
     save:bool=True, # Leave checkpoints?
-    resume:bool=False, # Go on where this phase died, if it did?
+    resume:bool=False, # Go on where this phase was cut off, if it was?
     every:int=None, # Batches from one checkpoint of the unfinished phase to the next; by default 100, or more where writing would take over a twentieth of the time
     cbs=None, # Callbacks
     **kwargs # Passed to `fit_one_cycle`
@@ -1845,7 +1845,7 @@ def fit_classifier(self:AAELearner,
     cons_weight:float=None, # Weight of the consistency of walked pictures; the model's by default, 0 leaves it out
     patience:int=None, # Stop after so many epochs without a better `pred`
     save:bool=True, # Leave checkpoints?
-    resume:bool=False, # Go on where this phase died, if it did?
+    resume:bool=False, # Go on where this phase was cut off, if it was?
     every:int=None, # Batches from one checkpoint of the unfinished phase to the next; by default 100, or more where writing would take over a twentieth of the time
     cbs=None, # Callbacks
     **kwargs # Passed to `fit_one_cycle`
