@@ -1,4 +1,4 @@
-"""What do training and inference cost? `python bench/speed.py [PART ...]` (parts: predict, latents, epochs, steps, a table each; all by default, about 25 minutes on two cores)
+"""What do training and inference cost? `python bench/speed.py [PART ...]` (parts: predict, waits, latents, epochs, steps, a table each; all by default, about 25 minutes on two cores)
 
 Against tmw-xai where it is installed (`pip install --no-deps tmw-xai pytorch-msssim`), against fastai's `unet_learner` step as the floor for a network
 of this shape, and against the convolutions alone: each one's forward and backward at its real shape. Ratios are of runs interleaved in one process,
@@ -6,8 +6,9 @@ median and spread. ResNet34, no pretrained weights, random images; on CUDA also 
 are in bench/cues.py. A step is the second of two in a row, ours with the memory of freed tensors kept as `fit` keeps it on a CPU (`keep_memory`), and
 so are the convolutions beside it; peers run as they come, and with it too, in rows of their own. Peak memory is what the process grows by from before a step to its highest, the median of three in turn: it holds the
 convolutions' scratch memory too, and scatters with what the allocator has kept. The peak of tensors alone, as torch counts them, stands beside it."""
-import io, statistics, sys, tempfile, time, warnings
-from contextlib import redirect_stdout
+import io, statistics, sys, tempfile, time, traceback, warnings
+from collections import Counter
+from contextlib import nullcontext, redirect_stdout
 
 warnings.filterwarnings('ignore')
 import torch
@@ -232,7 +233,37 @@ def precision(table):
     conv, n = convolutions(our_steps(size, x, y, amp=True)[0]['autoencoder'])
     v = interleaved(dict(conv=conv, step=mine['autoencoder']), 10)
     r, note = ratio(v['conv'], v['step']); table.row(f'step over its {n} convolutions alone', r, most=1.25, note=note)
-    for k,f in fs.items(): table.row(f'peak memory, {k}, MiB', grown(f))
+    peaks = {k: grown(f) for k,f in fs.items()}
+    for k,v in peaks.items(): table.row(f'peak memory, {k}, MiB', v)
+    if tmw: table.row('peak memory, ours over tmw-xai', peaks['our']/peaks['tmw'], most=1)
+
+# waits of the host for the device
+
+class Waits(torch.utils._python_dispatch.TorchDispatchMode):
+    "Count what makes the host wait for a number of the device, by the function that asked for it"
+    def __init__(self): super().__init__(); self.seen = Counter()
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        number = func is torch.ops.aten._local_scalar_dense.default and args[0].device.type == device.type
+        brought = isinstance(out, torch.Tensor) and isinstance(args[0] if args else None, torch.Tensor) and args[0].device.type == 'cuda' and out.device.type == 'cpu'
+        if number or brought or func is torch.ops.aten.nonzero.default:
+            self.seen[next(f.name for f in reversed(traceback.extract_stack()[:-1]) if '/torch/' not in f.filename and 'fastcore' not in f.filename)] += 1
+        return out
+
+known = dict(_validate_input='by the range check of MS-SSIM')
+
+def waits(table):
+    table.say('--- how often the host waits for the device in a training step, through the learner; what fastai reads after it, the Recorder among it, not counted')
+    for phase in phases:
+        learn = aae_learner(data(64, 170, 32), pretrained=False); learn.remove_cb(ProgressCallback); learn.logger = noop
+        step, counted = learn._do_one_batch, Waits()
+        def one_batch():
+            with counted if learn.training else nullcontext(): step()
+        learn._do_one_batch = one_batch
+        getattr(learn, f'fit_{phase}')(1, save=False)
+        n, by = len(learn.dls.train), Counter()
+        for k,v in counted.seen.items(): by[known.get(k, k)] += v/n
+        table.row(f'{phase}: beyond the range check', sum(v for k,v in by.items() if k not in known.values()), most=0, note=', '.join(f'{v:g} {k}' for k,v in by.items()))
 
 # whole phases through the learner
 
@@ -300,7 +331,7 @@ def predict(table):
     for k,v in t.items(): table.row(f'{k}: loading an export, s', statistics.median(v))
 
 if __name__ == '__main__':
-    parts, missed = dict(predict=predict, latents=latents, epochs=epochs, steps=steps), 0
+    parts, missed = dict(predict=predict, waits=waits, latents=latents, epochs=epochs, steps=steps), 0
     for name in sys.argv[1:] or parts:
         table = Table(f'speed-{name}')
         parts[name](table)
