@@ -91,6 +91,23 @@ def train_all(folder, seed):
     weights = torch.cat([p.flatten() for p in learn.model.state_dict().values()]).double().sum().item()
     (folder/f'train{world}-{seed}-{rank}.json').write_text(json.dumps(dict(acc=acc, seconds=seconds, weights=weights, **{k: v for k,v in records['classifier']['metrics'].items()})))
 
+class Steps(Callback):
+    "Seconds of each training step, without the first four"
+    run_valid = False
+    def before_fit(self): self.seconds = []
+    def before_batch(self): self.start = time.perf_counter()
+    def after_batch(self): self.seconds.append(time.perf_counter() - self.start)
+
+def scale(folder, px, bs):
+    "Images a second of a ResNet18 in the autoencoder phase, of all processes together"
+    items = [(torch.randint(256, (px, px, 3), dtype=torch.uint8).numpy(), 'ab'[i%2]) for i in range(world*bs*12 + bs)]
+    set_seed(0)
+    dls = demo_dls(items[:-bs], items[-bs:], PILImage, size=px, bs=bs)
+    learn, steps = aae_learner(dls, resnet18, pretrained=False, path=folder/f'scale{world}'), Steps()
+    learn.remove_cb(ProgressCallback); learn.logger = noop
+    with learn.distrib_ctx(): learn.fit_autoencoder(1, save=False, cbs=steps)
+    if not rank: (folder/f'scale{world}.json').write_text(json.dumps(world*bs/statistics.median(steps.seconds[4:])))
+
 def launch(*args, wait=True):
     "Run this file in two processes"
     cmd = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', __file__, *map(str, args)] # `accelerate launch` needs MPI to start several processes on CPU
@@ -128,6 +145,10 @@ def main(seeds):
             table.row(f'  difference of the means over their standard error', abs(statistics.mean(one)-statistics.mean(two))/max(1e-9, (statistics.variance(one)/seeds + statistics.variance(two)/seeds)**.5), most=4.3, note='95 % of t with 2 degrees of freedom')
         table.row('weights and metrics equal in both processes', float(all(r['first'] == {**r['second'], 'seconds': r['first']['seconds']} for r in res.values())), least=1)
         table.row('speed of two processes over one, one thread each', statistics.median(r['one']['seconds']/r['first']['seconds'] for r in res.values()), note='a thin encoder on 32 px: much to send for little to compute')
+        for px,bs in ((64, 32), (128, 32)):
+            scale(d, px, bs); launch('scale', d, px, bs)
+            one, two = (json.loads((d/f'scale{w}.json').read_text()) for w in (1, 2))
+            table.row(f'ResNet18, {px} px, {bs} images a process: two over one', two/one, note=f'{two:.1f} against {one:.1f} images a second, autoencoder phase, one thread each')
         killed = d/'killed'; killed.mkdir()
         p, folder = launch('train', killed, 0, wait=False), killed/'2-0'/'models'
         while not (folder/'aae-adversarial.safetensors').exists(): time.sleep(0.1)
@@ -142,6 +163,6 @@ def main(seeds):
 
 if __name__ == '__main__':
     args = sys.argv[1:]
-    roles = dict(gradients=gradients, latents=latent_rows, train=lambda d, seed: train_all(d, int(seed)))
+    roles = dict(gradients=gradients, latents=latent_rows, train=lambda d, seed: train_all(d, int(seed)), scale=lambda d, px, bs: scale(d, int(px), int(bs)))
     if args and args[0] in roles: roles[args[0]](Path(args[1]), *args[2:])
     else: main(int(args[0]) if args else 3)

@@ -726,7 +726,7 @@ def to_onnx(self:AAE,
     except ImportError as e: raise ImportError("Writing an ONNX file needs two packages: `pip install onnx onnxscript` first.") from e
     image, out = torch.zeros(2, self.input_channels, *self.input_size), 'probabilities' if activation and self.task != 'score' else 'score' if self.task == 'score' else 'logits'
     kwargs = {**dict(dynamic_shapes=({0: torch.export.Dim('batch')},), verbose=False), **kwargs}
-    try: res = torch.onnx.export(_Readout(self, activation), (image,), dynamo=True, input_names=['image'], output_names=[out, 'z'], **kwargs)
+    try: res = torch.onnx.export(_Readout(self, activation).eval(), (image,), dynamo=True, input_names=['image'], output_names=[out, 'z'], **kwargs)
     except torch.onnx.OnnxExporterError as e:
         raise ValueError(f"torch can't write this encoder ({type(self.encoder).__name__}) as ONNX: take out what depends on values instead of shapes, or use another `arch`. ({e})") from e
     names = [str(o) for o in (range(self.classes) if names is None else names)]
