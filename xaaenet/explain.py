@@ -314,7 +314,7 @@ def plot(self:Axis,
     if self.bounded: ax.axvline(0, color='black', lw=1, ls='--', label='boundary')
     ax.set(xlabel=f'{self}: ' + (dict(category='logit difference', labels='logit', score='score')[lat.task]), ylabel='images')
     ax.set_ylim(top=1.3*ax.get_ylim()[1]) # room for the legend
-    ax.legend(frameon=False, fontsize=8, ncols=3)
+    ax.legend(fontsize=8, ncols=3, edgecolor='none', framealpha=1)
     return ax
 
 # %% ../nbs/02_explain.ipynb #fa917bdd
