@@ -9,7 +9,7 @@ __all__ = ['cues', 'Cue', 'cue', 'gray', 'cue_table', 'logits_of', 'associated',
            'coverage', 'split_groups', 'check_groups', 'Verdicts', 'over_seeds', 'judge_seeds']
 
 # %% ../nbs/03_cues.ipynb #d53af6f4
-import ctypes, functools, html, itertools, math, threading, warnings
+import ctypes, functools, html, itertools, math, textwrap, threading, warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -26,7 +26,7 @@ from sklearn.preprocessing import SplineTransformer, StandardScaler
 from .model import to_8_bit
 from .learner import AAELearner, check_images, read_image, _orientation, _progress
 from .explain import *
-from .explain import _in_order, _show
+from .explain import _codes, _in_order, _path_of, _show
 
 # %% ../nbs/03_cues.ipynb #dc8e33a2
 @dataclass(frozen=True)
@@ -70,22 +70,25 @@ def _once(f):
     return kept
 
 @_once
+def _gray(x): return (x.new_tensor([[0.299, 0.587, 0.114]]) @ x.flatten(2)).view(len(x), *x.shape[2:]) if x.shape[1] == 3 else x.mean(1)
+
 def gray(
     x:torch.Tensor # Images `[n, C, H, W]`
-) -> torch.Tensor: # `[n, H, W]`
+) -> torch.Tensor: # `[n, H, W]`, yours to change in place
     "Luminance of three channels (ITU-R BT.601), the mean of any other number"
-    return (x.new_tensor([[0.299, 0.587, 0.114]]) @ x.flatten(2)).view(len(x), *x.shape[2:]) if x.shape[1] == 3 else x.mean(1)
+    g = _gray(x)
+    return g.clone() if getattr(_kept, 'of', None) is x else g # the kept one is the other cues' too
 
 def _variance(g): return (g - g.mean((1,2), keepdim=True)).square_().sum((1,2))/max(1, g[0].numel()-1)
 
 @_once
-def _rows(x): return gray(x).sum(2)
+def _rows(x): return _gray(x).sum(2)
 
 # %% ../nbs/03_cues.ipynb #7e6e9541
 @_once
 def _moments(x):
     "Sums of the squares and cubes of the gray values' deviations from their mean"
-    d = gray(x) - _brightness(x)[:,None,None]
+    d = _gray(x) - _brightness(x)[:,None,None]
     s = d.square()
     return s.sum((1,2)), s.mul_(d).sum((1,2))
 @_once
@@ -168,7 +171,7 @@ def _resize(g, size):
 @cue('asymmetry', knob=lambda x,a: x + a*(x - x.flip(3))/2)
 def _asymmetry(x):
     "Mean absolute difference between the gray image and its mirror image, left to right"
-    g, half = gray(x), x.shape[3]//2 # the other half has the same differences
+    g, half = _gray(x), x.shape[3]//2 # the other half has the same differences
     return 2*g[:,:,-half:].flip(2).sub_(g[:,:,:half]).abs_().sum((1,2))/g[0].numel()
 
 @cue('top-bottom ratio', knob=_tilt)
@@ -181,25 +184,25 @@ def _top_bottom(x):
 def _centre_texture(x):
     "Variance of the gray values in the middle half of height and width"
     h, w = x.shape[2:]
-    return _variance(gray(x)[:,h//4:3*h//4, w//4:3*w//4])
+    return _variance(_gray(x)[:,h//4:3*h//4, w//4:3*w//4])
 
 @cue('upper-band contrast', knob=lambda x,a: _stretch(x, a, _band(x, 0.3, 0.5)))
 def _upper_band(x):
     "Variance of the gray values between 30 and 50 % of the height"
     h = x.shape[2]
-    return _variance(gray(x)[:,int(0.3*h):int(0.5*h)])
+    return _variance(_gray(x)[:,int(0.3*h):int(0.5*h)])
 
 # %% ../nbs/03_cues.ipynb #bbf1541b
 @cue('lower-band texture', knob=lambda x,a: x + a*_band(x, 0.7, 1)*_detail(x))
 def _lower_band(x):
     "Mean absolute difference of neighbouring pixels, across plus down, below 70 % of the height"
-    g = gray(x)[:,int(0.7*x.shape[2]):]
+    g = _gray(x)[:,int(0.7*x.shape[2]):]
     return (g[:,:,1:] - g[:,:,:-1]).abs_().mean((1,2)) + (g[:,1:] - g[:,:-1]).abs_().mean((1,2))
 
 @cue('high-frequency ratio', knob=lambda x,a: x + a*_detail(x))
 def _high_frequency(x, size=200, radius=30):
     "Share of the Fourier magnitudes beyond 30 cycles an image, at 200 × 200 pixels"
-    f = torch.fft.rfft2(_resize(gray(x), size))
+    f = torch.fft.rfft2(_resize(_gray(x), size))
     high, total = F.linear((f.real.square() + f.imag.square()).sqrt_().flatten(1), _high_and_all(size, radius).to(x)).unbind(1)
     return torch.where(total > 0, high/total.clamp_min(1e-12), 0.)
 
@@ -217,10 +220,9 @@ def _measure(x, chosen, luma=None):
     "Cues of images, `[n, cues]`; on a CPU as many images at a time as its cache holds"
     if luma is None and x.device.type == 'cpu' and len(x) > (few := max(1, _at_once//x[0].numel())): return torch.cat([_measure(o, chosen) for o in x.split(few)])
     try:
-        _kept.values, _kept.of = {} if luma is None else {'gray': luma}, x
+        _kept.values, _kept.of = {} if luma is None else {'_gray': luma}, x
         return torch.stack([c(x).float() for c in chosen], 1).cpu()
     finally: _kept.of = _kept.values = None
-
 
 # %% ../nbs/03_cues.ipynb #7ecf3831
 class _ArrowArray(ctypes.Structure): "Memory that another library lends: the C data interface of Apache Arrow"
@@ -289,6 +291,9 @@ def _from_files(files, chosen, device, few=6):
     return rows
 
 # %% ../nbs/03_cues.ipynb #9b561640
+def _check_names(names):
+    if unknown := [n for n in names or [] if n not in cues]: raise ValueError(f"There is no cue {', '.join(unknown)}: the cues are {', '.join(cues)}, and `@cue` registers others.")
+
 def cue_table(
     source, # Paths of image files, images `[n, C, H, W]` in [0, 1], or a loader
     names:list=None, # Cues to measure; all that are registered by default
@@ -297,7 +302,7 @@ def cue_table(
 ) -> pd.DataFrame: # A row an image, a column a cue
     "Measure cues"
     names = [names] if isinstance(names, str) else names
-    if unknown := [n for n in names or [] if n not in cues]: raise ValueError(f"There is no cue {', '.join(unknown)}: the cues are {', '.join(cues)}, and `@cue` registers others.")
+    _check_names(names)
     def of(channels): return [cues[n] for n in names] if names is not None else [c for c in cues.values() if c.channels <= channels]
     parts, chosen, index = [], of(3), None
     if isinstance(source, np.ndarray): source = torch.from_numpy(source)
@@ -331,12 +336,17 @@ def _free_of(values, label, task, fit=slice(None)):
     means = pd.DataFrame(values[fit]).groupby(label[fit]).mean().reindex(label)
     return values - means.fillna(dict(enumerate(values[fit].mean(0)))).values # a class that `fit` lacks has no mean of its own
 
-def _within_sd(values, lat):
-    "Standard deviations of the columns within the label (all labels together, where there are several), of the rows that have one"
-    def one(v):
+def _free_columns(values, lat):
+    "Residuals of each column on the label (all labels together, where there are several), of its finite rows; NaN elsewhere, and in columns of fewer than four"
+    res, label = np.full(values.shape, math.nan), lat.targets.numpy()
+    for j,v in enumerate(values.T):
         ok = np.isfinite(v)
-        return _free_of(v[ok,None], lat.targets.numpy()[ok], lat.task).std() if ok.sum() > 3 else 0.
-    return np.array([one(v) for v in values.T])
+        if ok.sum() > 3: res[ok,j] = _free_of(v[ok,None], label[ok], lat.task)[:,0]
+    return res
+
+def _within_sd(values, lat):
+    "Standard deviations of the columns within the label, of the rows that have one; 0 where too few do"
+    return np.array([np.nanstd(o) if np.isfinite(o).any() else 0. for o in _free_columns(values, lat).T])
 
 # %% ../nbs/03_cues.ipynb #15f41e45
 def _labels_of(lat, rows=slice(None)):
@@ -347,13 +357,6 @@ def _labels_of(lat, rows=slice(None)):
 def _strata(label, task):
     "Rows among which values may be exchanged: those of one label, or of a tenth of the scores"
     return pd.qcut(label, min(10, max(1, len(label)//10)), labels=False, duplicates='drop') if task == 'score' else np.unique(label, return_inverse=True)[1]
-
-def _codes(groups):
-    "Groups as numbers from 0"
-    if groups is None: return None
-    one = pd.Series([o.item() if isinstance(o, torch.Tensor) else o for o in groups], dtype=object)
-    if one.isna().any(): raise ValueError(f"{one.isna().sum()} rows have no group: give each row one, its own if it belongs with no other.")
-    return pd.factorize(one)[0]
 
 def _unit_means(values, *by):
     "Mean of the rows that belong together, and what they share"
@@ -376,18 +379,25 @@ def _permutations(strata, n, rng):
         yield res
 
 # %% ../nbs/03_cues.ipynb #e75b7fbc
+def _spoken_names(names, task): return [names[1]] if task == 'category' and len(names) == 2 else list(names)
+
 def logits_of(
     lat:Latents # From `learn.latents`
 ) -> tuple: # `[n, k]`, and what each column speaks for
     "Logits that speak for an output: against the mean of the others for classes (one column where there are two), as they are for labels and scores"
     o = lat.logits.double().numpy()
     if lat.task != 'category': return o, list(lat.names)
-    if o.shape[1] == 2: return o[:,1:] - o[:,:1], [lat.names[1]]
+    if o.shape[1] == 2: return o[:,1:] - o[:,:1], _spoken_names(lat.names, lat.task)
     return (o - o.mean(1, keepdims=True))*o.shape[1]/(o.shape[1]-1), list(lat.names)
 
 def _index(outs, output):
     if str(output) not in outs: raise ValueError(f"There is no output '{output}' to speak for: those are {', '.join(outs[:20])}.")
     return outs.index(str(output))
+
+def _check_asked(learn, names, output):
+    "Refuse cues and outputs that there aren't, before anything is computed"
+    _check_names([names] if isinstance(names, str) else names)
+    if output is not None: _index(_spoken_names(learn.output_names(), learn.phase_loss.model.task), output)
 
 def _check_rows(lat, **others):
     if not lat.logits.isfinite().all(): raise ValueError("Some logits aren't finite, so nothing can be said of what moves them: look at the model's training first.")
@@ -470,6 +480,29 @@ def plot_associated(
     return ax
 
 # %% ../nbs/03_cues.ipynb #54f1cf21
+def _bracket(reached, got, want, most):
+    "Double the amounts of the knob until the cue has moved by `want`, or as far as it goes: what fell short, where it ended, and the best amount; `got` is kept up to date"
+    lo, hi, best = torch.zeros_like(got), torch.full_like(got, 0.05), torch.zeros_like(got)
+    while len(i := ((got < want) & (lo < most)).nonzero().flatten()):
+        now = reached(i, hi[i])
+        better = i[now > got[i]]
+        best[better], got[better] = hi[better], now[now > got[i]]
+        more = i[got[i] < want[i]]
+        lo[more], hi[more] = hi[more], (2*hi[more]).clamp_max(most)
+    return lo, hi, best
+
+def _least(reached, lo, hi, best, got, want, tol):
+    "Halve the way to the least amounts that are enough; `best` and `got` are kept up to date"
+    for _ in range(24):
+        i = ((got > (1+tol)*want) & (hi - lo > 1e-7)).nonzero().flatten()
+        if not len(i): break
+        mid = (lo[i] + best[i])/2
+        now = reached(i, mid)
+        enough = now >= want[i]
+        lo[i[~enough]] = mid[~enough]
+        best[i[enough]], got[i[enough]] = mid[enough], now[enough]
+
+# %% ../nbs/03_cues.ipynb #79c6b6dd
 def edit(
     c:Cue, # With a knob
     x:torch.Tensor, # Images `[n, C, H, W]` in [0, 1]
@@ -482,23 +515,10 @@ def edit(
     base, sign, want = c(x), dose.sign(), dose.abs()
     def turned(i, a): return to_8_bit(c.knob(x[i], (a*sign[i]).view(-1,1,1,1)).clamp(0, 1))
     def reached(i, a): return (c(turned(i, a)) - base[i])*sign[i]
-    i = torch.arange(len(x))
-    lo, hi, best = torch.zeros_like(base), torch.full_like(base, 0.05), torch.zeros_like(base)
-    got, done = reached(i, best), dose == 0
-    while len(i := (~done & (got < want) & (lo < most)).nonzero().flatten()): # an amount that is enough, or the best there is
-        now = reached(i, hi[i])
-        better = i[now > got[i]]
-        best[better], got[better] = hi[better], now[now > got[i]]
-        more = i[got[i] < want[i]]
-        lo[more], hi[more] = hi[more], (2*hi[more]).clamp_max(most)
-    for _ in range(24): # and the least that is
-        i = (~done & (got > (1+tol)*want) & (hi - lo > 1e-7)).nonzero().flatten()
-        if not len(i): break
-        mid = (lo[i] + best[i])/2
-        now = reached(i, mid)
-        enough = now >= want[i]
-        lo[i[~enough]] = mid[~enough]
-        best[i[enough]], got[i[enough]] = mid[enough], now[enough]
+    got = reached(torch.arange(len(x)), torch.zeros_like(base))
+    got[dose == 0] = 0. # nothing is to be done, whatever rounding to 8 bits does to the cue
+    lo, hi, best = _bracket(reached, got, want, most)
+    _least(reached, lo, hi, best, got, want, tol)
     y = turned(torch.arange(len(x)), best)
     return y, c(y) - base
 
@@ -591,9 +611,11 @@ def _boot(values, groups, n, seed):
     codes = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
     sums, counts = np.bincount(codes, values), np.bincount(codes)
     if len(sums) < 2: return math.nan, math.nan
-    i, mean = np.random.RandomState(seed).randint(len(sums), size=(n, len(sums))), values.mean()
+    rng, mean, per = np.random.RandomState(seed), values.mean(), max(1, 5_000_000//len(sums)) # samples at a time
+    drawn = (rng.randint(len(sums), size=(min(per, n-at), len(sums))) for at in range(0, n, per))
+    means = np.concatenate([sums[i].sum(1)/counts[i].sum(1) for i in drawn])
     wide = student_t.ppf(0.975, len(sums)-1)/1.96*math.sqrt(len(sums)/(len(sums)-1))
-    return mean + wide*(np.percentile(sums[i].sum(1)/counts[i].sum(1), [2.5, 97.5]) - mean)
+    return mean + wide*(np.percentile(means, [2.5, 97.5]) - mean)
 
 def _verdict(o, most_flagged):
     "Whether the model uses the cue, and why not"
@@ -613,29 +635,33 @@ def _effects(ed, name, outs, logit_sd, margin, most_flagged, groups, n_boot, see
         if len(ed.rows) >= 2:
             slope = ed.change[:,j]/ed.dose/logit_sd[j]
             o['low'], o['high'] = _boot(slope, None if groups is None else groups[ed.rows], n_boot, seed)
-            up = (slope > 0).mean()
-            o |= dict(effect=slope.mean(), effect_logit=slope.mean()*logit_sd[j], effect_prob=(ed.change_prob[:,j]/ed.dose).mean(), same_sign=max(up, (slope < 0).mean()), edit=ed.edit[j]/logit_sd[j], placebo=ed.placebo[j]/logit_sd[j])
+            o |= dict(effect=slope.mean(), effect_logit=slope.mean()*logit_sd[j], effect_prob=(ed.change_prob[:,j]/ed.dose).mean(), same_sign=(slope*np.sign(slope.mean()) > 0).mean(), edit=ed.edit[j]/logit_sd[j], placebo=ed.placebo[j]/logit_sd[j])
         o['verdict'], o['why'] = _verdict(o, most_flagged)
         yield o
 
 # %% ../nbs/03_cues.ipynb #e09664be
-def _setting(learn, x, lat, names, output):
-    "What edits are measured in: the cues that are asked for, standard deviations of all (an edit is watched for the others too), usual ranges, outputs and the standard deviations of their logits"
+def _read_anew(learn, x, lat):
+    "`lat` with what the model says of the images as edits are read: mixed precision, under which latents may have been made, rounds otherwise"
     if len(x) != len(lat): raise ValueError(f"There are {len(x)} images and {len(lat)} rows of latents: pass those of the very images.")
     _check_rows(lat)
+    logits = learn.read(x)[1]
+    off = (logits - lat.logits).abs().amax(1)/lat.logits.std(0).mean().clamp_min(1e-6)
+    if off.median() > 0.1 or (off > 0.5).float().mean() > 0.1: raise ValueError("The images aren't those of the latents, row by row: what the model says of them now differs from the logits that were passed.")
+    return replace(lat, logits=logits)
+
+def _setting(x, lat, names):
+    "What edits are measured in: the cues that are asked for, standard deviations of all (an edit is watched for the others too), usual ranges, outputs and the standard deviations of their logits"
     (logits, outs), names = logits_of(lat), [names] if isinstance(names, str) else names
-    some = torch.as_tensor(np.unique(np.linspace(0, len(x)-1, min(32, len(x))).astype(int)))
-    if ((learn.read(x[some])[1] - lat.logits[some]).abs() > 0.05*lat.logits.std() + 1e-3).any(): raise ValueError("The images aren't those of the latents, row by row: what the model says of them now differs from the logits that were passed.")
-    if output is not None: _index(outs, output)
     table = cue_table(x) if names is None else cue_table(x, [*names, *(c.name for c in cues.values() if c.name not in names and c.channels <= x.shape[1])])
-    sd = {n: v if v > 1e-5*max(1e-4, table[n].abs().mean()) else 0. for n,v in zip(table, _within_sd(table.values.astype(float), lat))}
+    table = table.astype(float).replace([np.inf, -np.inf], math.nan)
+    sd = {n: v if v > 1e-5*max(1e-4, table[n].abs().mean()) else 0. for n,v in zip(table, _within_sd(table.values, lat))}
     asked = table if names is None else table[list(names)]
     return asked, sd, {n: np.nanpercentile(asked[n], [1, 99]) if asked[n].notna().any() else (0, 0) for n in asked}, outs, np.array([_free_of(logits[:,[j]], l, lat.task).std() for j,l in enumerate(_labels_of(lat))])
 
 # %% ../nbs/03_cues.ipynb #e64b95cf
 @patch
 def used(self:AAELearner,
-    source, # Held-out images: a loader, items, or images `[n, C, H, W]`
+    source, # Held-out images: a loader, items, or images `[n, C, H, W]`; all are held in memory
     lat:Latents, # Of the same rows, with targets
     output:str=None, # Which output; all by default
     names:list=None, # Cues; all that are registered by default
@@ -648,10 +674,11 @@ def used(self:AAELearner,
     keep:dict=None, # Filled with the `Edited` of each cue
     seed:int=0 # Of bootstrap and placebo
 ) -> pd.DataFrame: # A row a cue and output: effect with its interval, what else moved, placebo, verdict
-    "Edit each cue of each image up and down, and see what the logits do"
-    x = self.images(source)
-    _check_rows(lat, groups=groups)
-    return _used(self, x, lat, _setting(self, x, lat, names, output), output, _codes(groups), dose, margin, most_flagged, n_boot, reference, {} if keep is None else keep, seed)
+    "Edit each cue of each image up and down, and see what the logits do; without the gates of `judge`, so *used* is only as good as the model and the rows"
+    _check_asked(self, names, output)
+    x, groups = self.images(source), _codes(groups, len(lat))
+    lat = _read_anew(self, x, lat)
+    return _used(self, x, lat, _setting(x, lat, names), output, groups, dose, margin, most_flagged, n_boot, reference, {} if keep is None else keep, seed)
 
 # %% ../nbs/03_cues.ipynb #08fa9e8e
 def _used(learn, x, lat, setting, output, groups, dose, margin, most_flagged, n_boot, reference, keep, seed):
@@ -757,19 +784,33 @@ def check_groups(
     "Refuse groups that lie on both sides"
     def plain(g): return {o for v in g for o in (v.item() if isinstance(v, (torch.Tensor, np.generic)) else v,)}
     mine, theirs = plain(groups), plain(fit_groups)
-    both = sorted(map(str, (mine & theirs) | {o for o in mine if str(o) in set(map(str, theirs))}))
+    texts = set(map(str, theirs))
+    both = sorted(str(o) for o in mine if o in theirs or str(o) in texts)
     if both: raise ValueError(f"{len(both)} groups lie in the held-out rows and in those that the model was fitted to ({', '.join(both[:5])}{', ...' if len(both) > 5 else ''}): split groups whole, as `split_groups` does.")
 
 # %% ../nbs/03_cues.ipynb #f1346fb7
+@patch
+def known_rows(self:Reference,
+    lat:Latents # Rows that should be new to the model
+) -> list: # Positions of those that aren't
+    "Rows that the model was trained on or chosen by: the same file, or the same latent vector"
+    known = torch.cat([self.train.z, self.held.z]).double()
+    near, tree = 1e-3*known.std(0).mean().item(), KDTree(known) # two readings of one image differ by rounding
+    same = np.concatenate([tree.query(z.double(), p=math.inf, distance_upper_bound=near)[0] < near for z in lat.z.split(10_000)])
+    return np.flatnonzero(same | [_path_of(o) in self.paths for o in lat.items]).tolist()
+
 @patch
 def check_held_out(self:Reference,
     lat:Latents # Rows that should be new to the model
 ):
     "Refuse rows that the model was trained on or chosen by"
-    known = torch.cat([self.train.z, self.held.z]).double()
-    near, tree = 1e-3*known.std(0).mean().item(), KDTree(known) # two readings of one image differ by rounding
-    same = np.flatnonzero(np.concatenate([tree.query(z.double(), p=math.inf, distance_upper_bound=near)[0] < near for z in lat.z.split(10_000)])).tolist()
-    if same: raise ValueError(f"{len(same)} of the {len(lat)} rows are images that the model was trained on or chosen by (row {', '.join(map(str, same[:5]))}{', ...' if len(same) > 5 else ''}): pass rows that are new to it, or `held_out=False` to judge all the same.")
+    if same := self.known_rows(lat): raise ValueError(f"{len(same)} of the {len(lat)} rows are images that the model was trained on or chosen by (row {', '.join(map(str, same[:5]))}{', ...' if len(same) > 5 else ''}): pass rows that are new to it, or `held_out=False` to judge all the same.")
+
+@patch(as_prop=True)
+def compared(self:Reference) -> str: # Empty where all are
+    "How many of the training images rows are compared with, as a sentence"
+    if self.n_train <= len(self.train): return ''
+    return f"That they are new to the model was checked by their files' names, where they are files, and compared with a sample of {len(self.train):,} of {self.n_train:,} training images: a copy of another one, under another name, would have gone unseen."
 
 # %% ../nbs/03_cues.ipynb #ed96d6b2
 @dataclass
@@ -790,8 +831,11 @@ class Verdicts:
     held_out:bool=True # Were rows refused that the model knows?
     most_flagged:float=0.1 # Share of flagged edits beyond which nothing is established
     task:str='category' # 'category', 'labels' or 'score'
+    compared:str='' # With how many of the training images the rows were compared, where not with all
 
 # %% ../nbs/03_cues.ipynb #0b21636a
+def _is(v, u): return (v == u).fillna(False).astype(bool) # nullable columns say NA of a gap
+
 def _meta_columns(meta, taken):
     "Numbers (and dates) as they are, and a column for each other value"
     cols = {}
@@ -800,7 +844,7 @@ def _meta_columns(meta, taken):
         if v.dtype.kind in 'fiu' and v.nunique() > 2: cols[str(k)] = v.astype(float).values; continue
         values = sorted(v.dropna().unique(), key=str)
         if len(values) > 20: raise ValueError(f"The column '{k}' of `meta` has {len(values)} different values that aren't numbers: group them into 20 or fewer, or pass them as `groups` if rows belong together by them.")
-        cols |= {f'{k}={u}': (v == u).astype(float).where(v.notna()).values for u in values[1 if len(values) == 2 else 0:]}
+        cols |= {f'{k}={u}': _is(v, u).astype(float).where(v.notna()).values for u in values[1 if len(values) == 2 else 0:]}
     if both := sorted(set(cols) & set(taken)): raise ValueError(f"`meta` has columns with the names of cues ({', '.join(both)}): rename them.")
     return pd.DataFrame(cols)
 
@@ -809,13 +853,13 @@ def _subgroups_of(meta):
     for k,v in meta.items():
         if v.dtype.kind in 'mM': v = v.astype('int64').astype(float).where(v.notna())
         if v.dtype.kind in 'fiu' and v.nunique() > 5: v = pd.qcut(v, 3, duplicates='drop')
-        for u in sorted(v.dropna().unique()) if isinstance(v.dtype, pd.CategoricalDtype) else v.dropna().unique(): yield str(k), f'{u.left:g} to {u.right:g}' if isinstance(u, pd.Interval) else str(u), (v == u).values
+        for u in sorted(v.dropna().unique()) if isinstance(v.dtype, pd.CategoricalDtype) else v.dropna().unique(): yield str(k), f'{u.left:g} to {u.right:g}' if isinstance(u, pd.Interval) else str(u), _is(v, u).values
 
 # %% ../nbs/03_cues.ipynb #a87dd2a2
 def _by_subgroup(meta, edited, outs, logit_sd, groups, n_boot, seed):
     for (k, u, mask),name in ((s,c) for s in _subgroups_of(meta) for c in edited):
         ed = edited[name]
-        on = np.asarray(mask, dtype=bool)[ed.rows]
+        on = mask[ed.rows]
         for j,out in enumerate(outs):
             row = dict(cue=name, output=out, subgroup=f'{k}: {u}', n=int(on.sum())) | ({} if groups is None else dict(groups=len(set(groups[ed.rows][on]))))
             if on.sum() >= 5:
@@ -827,7 +871,7 @@ def _by_subgroup(meta, edited, outs, logit_sd, groups, n_boot, seed):
 # %% ../nbs/03_cues.ipynb #92361cc7
 @patch
 def dose_curve(self:AAELearner,
-    source, # Held-out images: a loader, items, or images `[n, C, H, W]`
+    source, # Held-out images: a loader, items, or images `[n, C, H, W]`; all are held in memory
     lat:Latents, # Of the same rows, with targets
     name:str, # Of the cue
     doses:tuple=(-1, -0.5, -0.25, 0.25, 0.5, 1), # In the cue's standard deviations within the label
@@ -836,10 +880,11 @@ def dose_curve(self:AAELearner,
     seed:int=0 # Of the bootstrap
 ) -> pd.DataFrame: # A row a dose and output: dose that was reached, change of the logit in its standard deviations, interval, images
     "How the logit answers to edits of several sizes"
-    x = self.images(source)
-    _, sd, usual, outs, logit_sd = _setting(self, x, lat, [name], None)
-    _check_rows(lat, groups=groups)
-    return pd.DataFrame(list(_curve(self, x, lat, name, sd[name], usual[name], outs, logit_sd, doses, _codes(groups), n_boot, seed)))
+    _check_asked(self, name, None)
+    x, groups = self.images(source), _codes(groups, len(lat))
+    lat = _read_anew(self, x, lat)
+    _, sd, usual, outs, logit_sd = _setting(x, lat, [name])
+    return pd.DataFrame(list(_curve(self, x, lat, name, sd[name], usual[name], outs, logit_sd, doses, groups, n_boot, seed)))
 
 # %% ../nbs/03_cues.ipynb #ac85795d
 def _curve(learn, x, lat, name, sd, usual, outs, logit_sd, doses, groups, n_boot, seed):
@@ -870,10 +915,29 @@ def _combine(found, effects, skill, alpha):
     by_size = (-res.effect.abs().where(res.verdict.str.startswith('used'), res.effect.abs().clip(upper=0)).fillna(0)).to_numpy() # what was established comes first
     return res.iloc[np.lexsort((-res.r.abs(), by_size, res.output.map({o: i for i,o in enumerate(gate.index)})))].reset_index(drop=True)
 
+# %% ../nbs/03_cues.ipynb #7079ee3d
+def _judged(learn, source, lat, names, groups, fit_groups, meta, held_out, reference):
+    "Images, latents, groups, meta data and reference that `judge` goes by, or what is wrong with them"
+    if fit_groups is not None:
+        if groups is None: raise ValueError("`fit_groups` are compared with `groups`, and none were passed.")
+        check_groups(groups, fit_groups)
+    if lat is None:
+        if isinstance(source, torch.Tensor): raise ValueError("Images alone have no targets: pass their latents too, or items or a loader with labels.")
+        if not isinstance(source, (DataLoader, torch.utils.data.DataLoader)): source = learn.dls.test_dl(source, with_labels=True)
+        lat = learn.latents(dl=source)
+    meta = None if meta is None else pd.DataFrame(meta).reset_index(drop=True)
+    x, reference = learn.images(source), reference or learn.reference()
+    _check_rows(lat, images=x, meta_rows=meta)
+    groups = _codes(groups, len(lat))
+    if meta is not None: _meta_columns(meta, [names] if isinstance(names, str) else names or list(cues))
+    if held_out: reference.check_held_out(lat)
+    if len(lat) < 20: raise ValueError(f"{len(lat)} rows are too few to judge anything by: pass 20 or more.")
+    return x, _read_anew(learn, x, lat), groups, meta, reference
+
 # %% ../nbs/03_cues.ipynb #d3bc501b
 @patch
 def judge(self:AAELearner,
-    source, # Held-out rows: items or a loader, with labels; or images `[n, C, H, W]`, together with `lat`
+    source, # Held-out rows: items or a loader, with labels; or images `[n, C, H, W]`, together with `lat`; all images are held in memory
     lat:Latents=None, # Of the same rows, with targets; read from `source` by default
     names:list=None, # Cues; all that are registered by default
     output:str=None, # Which output; all by default
@@ -893,20 +957,11 @@ def judge(self:AAELearner,
     seed:int=0 # Of everything random
 ) -> Verdicts:
     "Which cues go with the decision, which ones the model uses, and how much of it they account for"
-    if fit_groups is not None:
-        if groups is None: raise ValueError("`fit_groups` are compared with `groups`, and none were passed.")
-        check_groups(groups, fit_groups)
-    if lat is None:
-        if isinstance(source, torch.Tensor): raise ValueError("Images alone have no targets: pass their latents too, or items or a loader with labels.")
-        if not isinstance(source, (DataLoader, torch.utils.data.DataLoader)): source = self.dls.test_dl(source, with_labels=True)
-        lat = self.latents(dl=source)
-    x, reference, edited = self.images(source), reference or self.reference(), {}
-    _check_rows(lat, images=x, meta_rows=meta, groups=groups)
-    if held_out: reference.check_held_out(lat)
-    if len(lat) < 20: raise ValueError(f"{len(lat)} rows are too few to judge anything by: pass 20 or more.")
-    groups, meta = _codes(groups), None if meta is None else meta.reset_index(drop=True)
+    _check_asked(self, names, output)
+    x, lat, groups, meta, reference = _judged(self, source, lat, names, groups, fit_groups, meta, held_out, reference)
     gate = skill(lat, groups, skill_p, seed=seed) if skill_p < 1 else _no_gate(lat)
-    table, sd, usual, outs, logit_sd = setting = _setting(self, x, lat, names, output)
+    setting, edited = _setting(x, lat, names), {}
+    table, sd, usual, outs, logit_sd = setting
     with_meta = table if meta is None else pd.concat([table, _meta_columns(meta, table.columns)], axis=1)
     found = associated(with_meta, lat, groups, output, alpha, n_perm, min(n_boot, 500), seed)
     effects = _used(self, x, lat, setting, output, groups, dose, margin, most_flagged, n_boot, reference, edited, seed)
@@ -915,9 +970,10 @@ def judge(self:AAELearner,
     curves = [o for n in self._bar(list(edited), 'dose curves') for o in one_curve(n)] if curve and edited else []
     shown = [o for o in outs if output is None or o == str(output)]
     free = np.stack([_free_of(logits_of(lat)[0][:,[j]], l, lat.task)[:,0] for j,l in enumerate(_labels_of(lat))], 1)
-    return Verdicts(_combine(found, effects, gate, alpha), gate, {o: v for o,v in coverage(table, lat, groups, seed=seed).items() if o in shown},
-                    None if meta is None else pd.DataFrame(list(_by_subgroup(meta, edited, outs, logit_sd, groups, n_boot, seed))),
-                    pd.DataFrame(curves), edited, shown, table, pd.DataFrame(_free_of(table.fillna(table.mean()).values.astype(float), lat.targets.numpy(), lat.task), columns=table.columns).where(table.notna().values), free[:,[outs.index(o) for o in shown]], len(lat), None if groups is None else len(set(groups)), held_out, most_flagged, lat.task)
+    return Verdicts(table=_combine(found, effects, gate, alpha), skill=gate, coverage={o: v for o,v in coverage(table, lat, groups, seed=seed).items() if o in shown},
+                    subgroups=None if meta is None else pd.DataFrame(list(_by_subgroup(meta, edited, outs, logit_sd, groups, n_boot, seed))), curves=pd.DataFrame(curves), edited=edited, outputs=shown,
+                    cue_values=table, cue_free=pd.DataFrame(_free_columns(table.values.astype(float), lat), columns=table.columns), logits=free[:,[outs.index(o) for o in shown]],
+                    n=len(lat), groups=None if groups is None else len(set(groups)), held_out=held_out, most_flagged=most_flagged, task=lat.task, compared=reference.compared)
 
 # %% ../nbs/03_cues.ipynb #c7411f05
 def _no_gate(lat):
@@ -952,6 +1008,7 @@ def limits(self:Verdicts) -> list: # Sentences
     "What the verdicts don't say"
     return [*([] if self.skill['passed'] is not None else ["The model's skill wasn't tested: one that has learned nothing gets such verdicts too."]),
             *([] if self.held_out else ["The rows weren't checked to be new to the model: what is found may be what it memorised."]),
+            *([self.compared] if self.held_out and self.compared else []),
             "An association within the label may come from wrong labels, or from something else that goes with both within a class; its sign may be wrong where there are two causes.",
             "An edit never moves one cue alone: see which others it moves.",
             f"Effects are of edits of the size of the dose, by which the cue stays in its usual range; {sum(o.dropped for o in self.edited.values())} of {2*self.n*len(self.edited)} doses weren't possible and were dropped." if self.edited else "No cue could be edited.",
@@ -990,9 +1047,9 @@ def plot(self:Verdicts,
     gate = self.skill['by_output'].set_index('output').loc[rows.output.iloc[0]]
     _forest(axs[0], shown, 'effect', 'low', 'high', rows.verdict.str.startswith('used'))
     for i,o in enumerate(rows.itertuples()):
-        if not math.isfinite(shown.effect.iloc[i]): axs[0].text(0, i, f' {o.why}'[:48], va='center', fontsize=7, color='grey')
+        if not math.isfinite(shown.effect.iloc[i]): axs[0].text(0.02, i, textwrap.fill(o.why, 76), transform=axs[0].get_yaxis_transform(), va='center', fontsize=6, color='0.35', clip_on=True, bbox=dict(fc='white', ec='none', pad=1, alpha=0.8))
     _forest(axs[1], rows, 'r', 'r_low', 'r_high', rows.associated)
-    axs[0].set(yticks=range(len(rows)), yticklabels=rows.cue, xlabel='effect of an edit (logit SD for one SD of the cue)', title='what the model uses' if gate.passed else 'no skill, no verdict')
+    axs[0].set(ylim=(-0.6, len(rows)-0.4), yticks=range(len(rows)), yticklabels=rows.cue, xlabel='effect of an edit (logit SD for one SD of the cue)', title='what the model uses' if gate.passed else 'no skill, no verdict')
     axs[1].set(xlabel='correlation within the label', title='what goes with it')
     return axs
 
@@ -1024,8 +1081,9 @@ def plot_pairs(self:Verdicts,
     ax=None # Axes to draw on, `[3, k]`
 ): # The axes
     "Some images with the cue lowered, as they are, and raised"
-    if name not in self.edited or not len(self.edited[name].pairs): raise ValueError(f"The cue '{name}' wasn't edited: those that were are {', '.join(self.edited)}.")
+    if name not in self.edited: raise ValueError(f"The cue '{name}' wasn't edited: those that were are {', '.join(self.edited)}.")
     pairs = self.edited[name].pairs
+    if not len(pairs): raise ValueError(f"No image's {name} could be edited by the dose, so there are no pairs to show: try a smaller `dose`.")
     axs = ax if ax is not None else plt.subplots(3, len(pairs), figsize=(1.4*len(pairs) + 0.6, 4.2), layout='constrained', squeeze=False)[1]
     for i,row in enumerate(('lowered', 'image', 'raised')):
         for a,im in zip(axs[i], pairs[:,i]): _show(a, im)

@@ -10,21 +10,21 @@ __all__ = ['Latents', 'load_latents', 'Axis', 'class_colour', 'nearest_face', 't
            'latent_map', 'pls_scores', 'OrdinalLoss', 'ordinal_error', 'performance']
 
 # %% ../nbs/02_explain.ipynb #6e23e679
-import json, math, warnings, zlib
+import json, math, os, warnings, zlib
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import PIL.Image, matplotlib.pyplot as plt
 from fastai.vision.all import *
 from scipy.optimize import nnls
-from scipy.stats import binomtest
+from scipy.stats import norm, t as student_t
 from sklearn.calibration import calibration_curve
 from sklearn.covariance import LedoitWolf
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import KFold
+from sklearn.model_selection import GroupKFold, KFold
 from sklearn.neighbors import NearestNeighbors
 
 from .model import *
@@ -312,8 +312,9 @@ def plot(self:Axis,
     edges = np.histogram_bin_edges(score[np.isin(by, names)], bins)
     for n in names: ax.hist(score[by == n], edges, alpha=0.6, label=f'{n} (n={(by == n).sum()})', color=class_colour(n, lat.names))
     if self.bounded: ax.axvline(0, color='black', lw=1, ls='--', label='boundary')
-    ax.set(xlabel=f'{self}: ' + ('logit difference' if self.low and not self.low.startswith('not') else 'logit' if self.low else 'score'), ylabel='images')
-    ax.legend(frameon=False, fontsize=8)
+    ax.set(xlabel=f'{self}: ' + (dict(category='logit difference', labels='logit', score='score')[lat.task]), ylabel='images')
+    ax.set_ylim(top=1.3*ax.get_ylim()[1]) # room for the legend
+    ax.legend(fontsize=8, ncols=3, edgecolor='none', framealpha=1)
     return ax
 
 # %% ../nbs/02_explain.ipynb #fa917bdd
@@ -382,7 +383,8 @@ def to_class(
     z:torch.Tensor, # Latent vectors `[n, dims]`
     target:int, # The class to reach
     cov:torch.Tensor=None, # Covariance of the latents, to measure lengths in
-    reach:float=2. # Strength up to which the target holds, where its region is deep enough; 1 gives the projection itself
+    reach:float=2., # Strength up to which the target holds, where its region is deep enough; 1 gives the projection itself
+    names:list=None # Of the classes; their numbers by default
 ) -> torch.Tensor: # Moves `[n, dims]` that end on the border of the target's region; 0 where it holds already
     "The smallest move into the region of `target`"
     weight, bias, z = (o.double() for o in (weight, bias, z))
@@ -400,7 +402,7 @@ def to_class(
     for i in open_:
         tries = (_least_distance(g, asked(r)[i].numpy()) for r in ((1.001*reach, 1.002) if reach > 1 else (1,))) # a hair more, since equality may be rounded to either side
         x = next((o for o in tries if o is not None), None)
-        if x is None: raise ValueError(f"No latent vector at all is classified as output {target}: other classes beat it everywhere, or its region is no deeper than a plane.")
+        if x is None: raise ValueError(f"No latent vector at all is classified as {target if names is None else repr(names[target])}, since other classes beat it everywhere or its region is no deeper than a plane: choose another `target`, or train with more images of this class.")
         moves[i] = root @ torch.from_numpy(x)
     return moves
 
@@ -418,15 +420,24 @@ def _quantile(x, q):
     return x.sort().values[min(math.ceil((len(x)+1)*q), len(x)) - 1]
 
 # %% ../nbs/02_explain.ipynb #c5df255b
+def _path_of(item):
+    "A file as text; None of what isn't one: a name without a folder may be another's too"
+    return os.path.abspath(item) if isinstance(item, Path) or (isinstance(item, str) and os.path.basename(item) != item) else None
+
+def _paths_of(items): return {o for o in map(_path_of, items) if o is not None}
+
 class Reference:
     "Where real images lie in z, and how well they are painted"
     def __init__(self,
         train:Latents, # Rows that the model has learned from, or a sample of them
         held_out:Latents, # Rows that it hasn't
         errors:torch.Tensor, # Reconstruction errors of the latter, `[n]`
-        q:float=0.99 # Quantile of the limits
+        q:float=0.99, # Quantile of the limits
+        known:list=None, # Identities of all training and validation rows; of those above by default
+        n_train:int=None # How many training rows there are; those above by default
     ):
         self.train, self.q, self.task = train, q, train.task
+        self.paths, self.n_train = _paths_of([*train.items, *held_out.items] if known is None else known), ifnone(n_train, len(train))
         cls = train.targets if train.task == 'category' and train.targets is not None else torch.zeros(len(train), dtype=torch.long)
         self.classes = [k for k in cls.unique().tolist() if (cls == k).sum() > 1]
         if not self.classes: raise ValueError(f"A reference needs two training images of one class at least, and there are {len(train)} in all.")
@@ -434,15 +445,19 @@ class Reference:
         self.means = {k: train.z[cls == k].double().mean(0) for k in self.classes}
         self.within = self._cov(torch.cat([train.z[cls == k] - self.means[k] for k in self.classes]))
         self.white = train.z.double() @ self._whiten()
-        if len(self.classes) == 1: own = torch.full((len(held_out),), self.classes[0])
-        else: own = held_out.preds if held_out.targets is None else held_out.targets
-        d = {k: self.radius(held_out.z[own == k], k) for k in self.classes}
-        pooled = _quantile(torch.cat(list(d.values())), q)
-        self.radii = {k: _quantile(v, q) if len(v) >= 100 else pooled for k,v in d.items()} # of fewer, 1 % is less than one image
-        measures = self._measures(held_out.z, errors)
-        self.centre, self.scale = measures.mean(0), measures.std(0).clamp_min(1e-9)
-        self.limit = _quantile(((measures - self.centre)/self.scale).amax(1), q)
         self.held, self.n = held_out, len(held_out)
+        self._limits(errors)
+
+    def _limits(self, errors):
+        "Radius of each class, and the limit of what is usual, from the held-out rows"
+        if len(self.classes) == 1: own = torch.full((self.n,), self.classes[0])
+        else: own = self.held.preds if self.held.targets is None else self.held.targets
+        d = {k: self.radius(self.held.z[own == k], k) for k in self.classes}
+        pooled = _quantile(torch.cat(list(d.values())), self.q)
+        self.radii = {k: _quantile(v, self.q) if len(v) >= 100 else pooled for k,v in d.items()} # of fewer, 1 % is less than one image
+        measures = self._measures(self.held.z, errors)
+        self.centre, self.scale = measures.mean(0), measures.std(0).clamp_min(1e-9)
+        self.limit = _quantile(((measures - self.centre)/self.scale).amax(1), self.q)
 
     @staticmethod
     def _cov(z): return torch.from_numpy(LedoitWolf().fit(z.double().numpy()).covariance_)
@@ -480,9 +495,11 @@ def closeness(self:Reference,
     among:torch.Tensor # Which training rows are meant, `[n, train]` of bools
 ) -> torch.Tensor: # Below 1 where the walk is shorter than the way to the nearest real image; NaN where there is none
     "Length of `move` over the distance to the nearest training image `among` those of the target, both whitened"
-    d = torch.cat([torch.cdist(a, self.white).masked_fill(~b, math.inf) for a,b in zip((z.double() @ self._whiten()).split(1000), among.split(1000))])
-    d[d < 1e-9] = math.inf # the image itself
-    nearest = d.amin(1)
+    def near(a, b):
+        d = torch.cdist(a, self.white)
+        return d.masked_fill_(~b | (d < 1e-9), math.inf).amin(1) # nearer is the image itself
+    few = max(1, 10_000_000//len(self.white)) # rows at a time
+    nearest = torch.cat([near(a, b) for a,b in zip((z.double() @ self._whiten()).split(few), among.split(few))])
     return torch.where(nearest.isinf(), math.nan, self.length(move)/nearest)
 
 # %% ../nbs/02_explain.ipynb #56e3240f
@@ -526,21 +543,36 @@ def images(self:AAELearner,
     if isinstance(source, torch.Tensor): xs = [source[:n].as_subclass(torch.Tensor).cpu()]
     else:
         if not isinstance(source, (DataLoader, torch.utils.data.DataLoader)):
-            if not len(source): raise ValueError("No images were given.")
+            source = _listed(source)
             source = self.dls.test_dl(source[:n] if isinstance(source, (pd.DataFrame, L)) else list(source)[:n])
         with self.mode_lock: xs = list(_chunks(source, n))
     if not xs or not len(xs[0]): raise ValueError("No images were given.")
     check_images(xs[0])
     return torch.cat(xs)[:n]
 
-def _chunks(dl, n=None, rows=None):
-    "Images of the batches of `dl`, in order"
-    (dl, _, plain), have = _in_order(dl, rows), 0
-    with plain:
-        for x,*_ in dl:
-            yield x.as_subclass(torch.Tensor).cpu()
-            have += len(x)
-            if n is not None and have >= n: return
+def _listed(source):
+    "One path as a list of it; a folder and an empty source are refused"
+    if isinstance(source, (str, Path)):
+        if Path(source).is_dir(): raise ValueError(f"{source} is a folder: pass the images in it, `get_image_files('{source}')`.")
+        return [Path(source)]
+    if not len(source): raise ValueError("No images were given.")
+    return source
+
+class _chunks:
+    "Images of the batches of `dl` in order, of all rows or of some; its length is the number of batches"
+    def __init__(self, dl, n=None, rows=None):
+        self.dl, ds, self.plain = _in_order(dl, rows)
+        self.n, self.rows = n, ds if rows is None else rows
+    def __len__(self):
+        n, bs = len(self.rows), self.dl.batch_size if isinstance(self.dl, torch.utils.data.DataLoader) else self.dl.bs
+        return math.ceil((n if self.n is None else min(n, self.n))/(bs or 1))
+    def __iter__(self):
+        have = 0
+        with self.plain:
+            for x,*_ in self.dl:
+                yield x.as_subclass(torch.Tensor).cpu()
+                have += len(x)
+                if self.n is not None and have >= self.n: return
 
 # %% ../nbs/02_explain.ipynb #28a87080
 @patch
@@ -556,9 +588,11 @@ def reference(self:AAELearner,
     rows = None if n <= max_n else np.sort(np.random.RandomState(0).permutation(n)[:max_n]).tolist()
     with self.mode_lock:
         held, at, errors = self.latents(1), 0, []
-        for x in self._bar(_chunks(self.dls.valid), 'usual errors', len(self.dls.valid)):
+        for x in self._bar(_chunks(self.dls.valid), 'usual errors'):
             errors.append(reconstruction_errors(self.paint(held.z[at:at+len(x)]), x)); at += len(x)
-        self._reference = Reference(self._latents(self.dls.train, rows=rows), held, torch.cat(errors)), stamp
+        train = self._latents(self.dls.train, rows=rows)
+        known = [*(train.items if rows is None else _identities(self.dls.train.dataset, n)), *held.items]
+        self._reference = Reference(train, held, torch.cat(errors), known=known, n_train=n), stamp
     return self._reference[0]
 
 def _fingerprint(model):
@@ -570,7 +604,7 @@ def _fingerprint(model):
 # %% ../nbs/02_explain.ipynb #8b6bc9eb
 @patch
 def flags(self:AAELearner,
-    images, # A loader, items, or images `[n, C, H, W]`
+    images, # A loader, items, or images `[n, C, H, W]`; all are held in memory
     reference:Reference=None # That of the learner by default
 ) -> pd.DataFrame: # A row an image
     "Which of `images` are unlike what the model has learned"
@@ -699,20 +733,23 @@ def _moves(self:AAELearner, z, logits, target, change, threshold, output, cov):
     "Moves to the boundary, the outputs they go to, and the score there"
     (w, c), task, n = self.head(), self.phase_loss.model.task, len(z)
     if task == 'category':
+        if output is not None: raise ValueError("`output` is for scores: between classes the one to walk to is the `target`.")
         if change is not None or threshold is not None: raise ValueError("`change` and `threshold` are for labels and scores: between classes a `target` is a class.")
         if len(w) < 2: raise ValueError("The head has one class, so there's no other to walk to.")
         if target is None: return *nearest_face(w, c, z, cov), None
         wanted = torch.tensor([self._output(o) for o in (target if isinstance(target, (list, tuple, L, np.ndarray)) else [target]*n)])
         if len(wanted) != n: raise ValueError(f"There are {len(wanted)} targets for {n} images: give one, or one for each image.")
         moves = torch.zeros(n, w.shape[1], dtype=torch.float64)
-        for t in wanted.unique().tolist(): moves[wanted == t] = to_class(w, c, z[wanted == t], t, cov)
+        for t in wanted.unique().tolist(): moves[wanted == t] = to_class(w, c, z[wanted == t], t, cov, names=self.output_names())
         return moves, wanted, None
     if task == 'labels':
         if change is not None: raise ValueError("`change` is for scores: a label flips at its `threshold`.")
+        if output is not None: raise ValueError("`output` is for scores: the label to flip is the `target`.")
         a = self.axis(target, threshold=threshold)
         gaps, k, goal = a.score(z), self._output(a.high), c[self._output(a.high)].item() - a.bias
     else:
         if (target is None) == (change is None): raise ValueError("A walk along a score needs either the `target` value at its boundary or the `change` that is asked for.")
+        if threshold is not None: raise ValueError("`threshold` is for labels: the boundary of a score is its `target`.")
         k = self.axis(output).index
         gaps = (z.double() @ w[k] + c[k] - target) if change is None else torch.full((n,), -float(change), dtype=torch.float64)
         goal = float(target) if change is None else logits[:,k].double() + change
@@ -722,7 +759,7 @@ def _moves(self:AAELearner, z, logits, target, change, threshold, output, cov):
 # %% ../nbs/02_explain.ipynb #ea576de8
 @patch
 def counterfactuals(self:AAELearner,
-    images, # A loader, items, or images `[n, C, H, W]` in [0, 1]
+    images, # A loader, items, or images `[n, C, H, W]` in [0, 1]; all are held in memory, and a picture for each strength
     target=None, # Class, a class for each image, or label to walk to; value at the boundary of a score. None: the nearest other class
     change:float=None, # Change of a score that κ=1 asks for, instead of a `target`
     threshold:float=None, # Probability at which a label flips, 0.5 by default
@@ -884,10 +921,11 @@ def typical(
     reference:Reference, # For the centre of each class
     n:int=5 # Rows a class
 ) -> pd.DataFrame: # Class, row, item, distance
-    "Rows nearest to the centre of their class, among those that the model is right about"
+    "Rows nearest to the centre of their class, among those that the model is right about (without targets: that it takes for the class)"
     rows = []
     for k in reference.classes:
-        on = ((lat.preds == k) & (lat.targets == k)).nonzero().flatten() if lat.task == 'category' and lat.targets is not None else torch.arange(len(lat))
+        on = torch.arange(len(lat))
+        if lat.task == 'category': on = on[(lat.preds == k) & (lat.targets == k if lat.targets is not None else True)]
         d = reference.radius(lat.z[on], k)
         rows += [dict(row=on[j].item(), item=lat.items[on[j]], what=lat.names[k] if lat.task == 'category' else 'all', distance=d[j].item()) for j in d.argsort()[:n]]
     return pd.DataFrame(rows)
@@ -902,7 +940,7 @@ def ambiguous(self:AAELearner,
     "Rows nearest to a boundary"
     if axis is None and lat.task != 'category': raise ValueError("Near to which boundary? Pass `axis=learn.axis(...)`, with a threshold for a score.")
     if axis is None:
-        near = [(moves.norm(dim=1), behind) for moves,behind in (nearest_face(*self.head(), z) for z in lat.z.split(8192))] # a move to each class is a large array
+        near = [(moves.norm(dim=1), behind) for moves,behind in (nearest_face(*self.head(), z) for z in lat.z.split(max(1, 20_000_000//(len(lat.names)*lat.z.shape[1]))))] # a move to each class is a large array
         d, behind = (torch.cat(o) for o in zip(*near))
         what = [f'{a} or {b}' for a,b in zip(lat.texts(lat.preds), lat.texts(behind))]
     else: d, what = axis.distance(lat.z).abs(), [str(axis)]*len(lat)
@@ -1031,18 +1069,30 @@ def _arrow(ax, xy, pca, z, axis):
     ax.annotate('', xy.mean(0) + d, xy.mean(0) - d, arrowprops=dict(arrowstyle='-|>', lw=2, color='black'))
     ax.set_title(f'{axis}: {100*share:.0f} % of ' + ('the axis lies in this plane' if pca is not None else 'its score along the arrow'), fontsize=10)
 
+# %% ../nbs/02_explain.ipynb #576f2dc6
+def _codes(groups, n=None):
+    "Groups as numbers from 0; one for each of `n` rows"
+    if groups is None: return None
+    one = pd.Series([o.item() if isinstance(o, torch.Tensor) else o for o in groups], dtype=object)
+    if n is not None and len(one) != n: raise ValueError(f"There are {len(one)} groups for {n} rows: one a row is needed.")
+    if one.isna().any(): raise ValueError(f"{one.isna().sum()} rows have no group: give each row one, its own if it belongs with no other.")
+    return pd.factorize(one)[0]
+
 # %% ../nbs/02_explain.ipynb #f8534932
 def pls_scores(
     z:torch.Tensor, # `[n, dims]`
     y:np.ndarray, # Number, 0 or 1, a row
     folds:int=10, # Of the cross-validation
-    seed:int=0 # Of the folds
+    seed:int=0, # Of the folds
+    groups=None # A patient, site, ... a row, kept whole in the folds
 ) -> tuple: # Scores `[n, 2]` of rows that the fit hasn't seen, loadings `[dims, 2]`, and the correlation of held-out prediction and `y`
     "Cross-validated scores of a two-component PLS"
     z, y = z.double().numpy(), np.asarray(y, dtype=float)
     full = PLSRegression(2).fit(z, y)
     scores, pred = np.zeros((len(z), 2)), np.zeros(len(z))
-    for a,b in KFold(min(folds, len(z)), shuffle=True, random_state=seed).split(z):
+    codes = _codes(groups, len(z))
+    split = KFold(min(folds, len(z)), shuffle=True, random_state=seed) if codes is None else GroupKFold(min(folds, codes.max()+1))
+    for a,b in split.split(z, groups=codes):
         fit = PLSRegression(2).fit(z[a], y[a])
         sign = np.sign((fit.x_rotations_ * full.x_rotations_).sum(0)) # a component's sign is arbitrary
         scores[b], pred[b] = fit.transform(z[b])*sign, np.ravel(fit.predict(z[b]))
@@ -1054,20 +1104,23 @@ def plot_pls(self:Latents,
     high:str=None, # Class that is told from the rest (categories) or label
     low:str=None, # Class to compare it with, instead of the rest
     n:int=5, # Loadings to draw
+    groups=None, # A patient, site, ... a row, kept whole in the folds
     ax=None # Axes to draw on
 ): # The axes
     "PLS biplot with cross-validated scores"
     if self.targets is None: raise ValueError("PLS needs targets.")
     if ax is None: _,ax = plt.subplots(figsize=(5.6,4.6), layout='constrained')
-    lat = self
+    lat, groups = self, _codes(groups, len(self))
     for o in (high, low):
         if self.task != 'score' and (o is not None or o is high) and o not in self.names: raise ValueError(f"There is no output '{o}' to tell from the rest: the outputs are {', '.join(self.names[:20])}.")
     if self.task == 'score': y, by = self.targets.reshape(len(self), -1)[:,0 if high is None else self.names.index(high)].numpy(), None
     else:
         names = np.asarray(self.texts(self.targets)) if self.task == 'category' else np.where(self.targets[:,self.names.index(high)].bool(), high, f'not {high}')
-        if low is not None: lat, names = self[np.isin(names, [high, low])], names[np.isin(names, [high, low])]
+        if low is not None:
+            on = np.isin(names, [high, low])
+            lat, names, groups = self[on], names[on], None if groups is None else groups[on]
         y, by = (names == high).astype(float), np.where(names == high, high, low or ('the rest' if self.task == 'category' else f'not {high}'))
-    scores, loadings, r = pls_scores(lat.z, y)
+    scores, loadings, r = pls_scores(lat.z, y, groups=groups)
     if by is None: plt.colorbar(ax.scatter(*scores.T, s=10, c=y, cmap='viridis'), ax=ax, label='target')
     else:
         for o in dict.fromkeys(by): ax.scatter(*scores[by == o].T, s=10, color=class_colour(o, self.names), label=o)
@@ -1090,11 +1143,11 @@ class OrdinalLoss:
 
     def __call__(self, pred, targ):
         s, y = (o.as_subclass(torch.Tensor).reshape(len(o), -1).float() for o in (pred, targ))
-        if s.shape != y.shape: raise ValueError(f"Scores {list(pred.shape)} and targets {list(targ.shape)} must be one number an item each.")
+        if s.shape != y.shape: raise ValueError(f"The model gives {s.shape[1]} scores for each of {len(s)} items, and the targets are {y.shape[1]} for each of {len(y)}: as many are needed, by `RegressionBlock(n_out={y.shape[1]})` or `aae_learner(..., n_out={y.shape[1]})`.")
         loss = self.mse * (s-y).pow(2).mean(1)
         if self.ordinal:
             ds, dy = s[:,None] - s[None], y[:,None] - y[None]
-            pairs = F.softplus(-ds*dy.sign() / y.std(unbiased=False).clamp_min(1e-6)) * (dy != 0)
+            pairs = F.softplus(-ds*dy.sign() / y.std(0, unbiased=False).clamp_min(1e-6)) * (dy != 0)
             loss = loss + self.ordinal * (pairs.sum((1,2)) / (dy != 0).sum((1,2)).clamp_min(1))
         return loss.mean() if self.reduction == 'mean' else loss
     def activation(self,
@@ -1150,7 +1203,65 @@ def _metrics(probs, targets):
     auc = np.mean([roc_auc_score(one_hot[:,k], probs[:,k]) for k in both]) if both else math.nan
     return dict(accuracy=acc, AUC=auc, Brier=((probs - one_hot)**2).sum(1).mean()) # summed over outputs, so 2 at worst for categories
 
+# %% ../nbs/02_explain.ipynb #b30a2dcb
+def _draws(n, codes, times, seed):
+    "Bootstrap samples of `n` rows, groups (numbers from 0) drawn whole"
+    rng = np.random.RandomState(seed)
+    rows = None if codes is None else np.split(np.argsort(codes, kind='stable'), np.bincount(codes).cumsum()[:-1])
+    for _ in range(times):
+        drawn = rng.randint(n if rows is None else len(rows), size=n if rows is None else len(rows))
+        yield drawn if rows is None else np.concatenate([rows[k] for k in drawn])
+
+def _percentiles(values):
+    "95 % interval of a bootstrap; NaN where it has no spread"
+    values = np.asarray(values, dtype=float)
+    values = values[np.isfinite(values)]
+    if not len(values) or np.ptp(values) < 1e-12: return math.nan, math.nan
+    return tuple(np.percentile(values, [2.5, 97.5]))
+
+# %% ../nbs/02_explain.ipynb #b76f6b77
+def _wilson(p, n):
+    "Wilson's 95 % interval of a share `p` of `n`, which need not be whole"
+    z2 = norm.ppf(0.975)**2
+    half = math.sqrt(z2*(p*(1-p) + z2/(4*n))/n)
+    return max(0., (p + z2/(2*n) - half)/(1 + z2/n)), min(1., (p + z2/(2*n) + half)/(1 + z2/n))
+
+def _mean_error(v, codes=None):
+    "Standard error of a mean, groups (numbers) kept whole, and how many they are"
+    sums = v - v.mean() if codes is None else np.bincount(np.unique(codes, return_inverse=True)[1], v - v.mean())
+    return (math.sqrt((sums**2).sum()*len(sums)/(len(sums)-1))/len(v) if len(sums) > 1 else math.nan), len(sums)
+
+def _share_interval(hits, codes=None):
+    "Wilson's interval of the share of `hits` (0 and 1); of rows in groups (numbers) with as many as the design effect leaves"
+    hits = np.asarray(hits, dtype=float)
+    p, n = hits.mean(), len(hits)
+    if codes is not None:
+        se, k = _mean_error(hits, codes)
+        n = k if k == 1 or p in (0, 1) else min(n, p*(1-p)/max(se, 1e-9)**2*(norm.ppf(0.975)/student_t.ppf(0.975, k-1))**2)
+    return _wilson(p, n)
+
+# %% ../nbs/02_explain.ipynb #8ec34368
+def _intervals(models, targets, n_boot, codes, seed):
+    "Value and bootstrap interval of each measure of each of `models` (probabilities by name), and of the difference of two; no interval (NaN) where every sample gives the same"
+    def all_of(i):
+        res = {k: _metrics(p[i], targets[i]) for k,p in models.items()}
+        if len(res) > 1: res['difference'] = {m: v - res['plain'][m] for m,v in res['model'].items()}
+        return res
+    value, boot = all_of(np.arange(len(targets))), [all_of(i) for i in _draws(len(targets), codes, n_boot, seed)]
+    def one(k, m):
+        if m == 'accuracy' and k in models and codes is None and targets.ndim == 1: return value[k][m], *_wilson(value[k][m], len(targets))
+        lo, hi = _percentiles([b[k][m] for b in boot])
+        if m == 'accuracy' and k in models and math.isnan(lo): lo, hi = _wilson(value[k][m], len(targets) if codes is None else codes.max()+1)
+        return value[k][m], lo, hi
+    return {k: {m: one(k, m) for m in v} for k,v in value.items()}
+
 # %% ../nbs/02_explain.ipynb #9b7daa91
+def _measured(lat, plain=None, n_boot=1000, groups=None, seed=0):
+    if lat.task == 'score' or lat.targets is None: raise ValueError("Accuracy and AUC are for categories and labels with targets: for scores see `ordinal_error`.")
+    models = dict(model=lat.probs.numpy()) | ({} if plain is None else dict(plain=np.asarray(plain)))
+    if plain is not None and models['plain'].shape != models['model'].shape: raise ValueError(f"The other classifier's probabilities are {models['plain'].shape}, and {models['model'].shape} are needed.")
+    return _intervals(models, lat.targets.numpy(), n_boot, _codes(groups, len(lat)), seed)
+
 def performance(
     lat:Latents, # Held-out rows of categories or labels with targets
     plain:torch.Tensor=None, # Probabilities by another classifier for the same rows, `[n, outputs]`
@@ -1159,26 +1270,8 @@ def performance(
     seed:int=0 # Of the bootstrap
 ) -> pd.DataFrame: # Value and 95 % interval of each measure, and of the difference to `plain`
     "Accuracy (with Wilson's interval), AUC (mean over classes, each against the rest) and Brier score (summed over outputs), with bootstrap intervals"
-    if lat.task == 'score' or lat.targets is None: raise ValueError("Accuracy and AUC are for categories and labels with targets: for scores see `ordinal_error`.")
-    models = dict(model=lat.probs.numpy()) | ({} if plain is None else dict(plain=np.asarray(plain)))
-    targets, rng = lat.targets.numpy(), np.random.RandomState(seed)
-    if plain is not None and models['plain'].shape != models['model'].shape: raise ValueError(f"The other classifier's probabilities are {models['plain'].shape}, and {models['model'].shape} are needed.")
-    rows = None if groups is None else [g.index.values for _,g in pd.DataFrame(index=range(len(lat))).groupby(np.asarray(groups))]
-    def draw():
-        drawn = rng.randint(len(lat) if rows is None else len(rows), size=len(lat) if rows is None else len(rows))
-        return drawn if rows is None else np.concatenate([rows[k] for k in drawn])
-    def all_of(i):
-        res = {k: _metrics(p[i], targets[i]) for k,p in models.items()}
-        if plain is not None: res['difference'] = {m: res['model'][m] - res['plain'][m] for m in res['model']}
-        return res
-    value, boot = all_of(np.arange(len(lat))), [all_of(draw()) for _ in range(n_boot)]
-    def cell(k, m):
-        if m == 'accuracy' and k in models and groups is None and targets.ndim == 1: # the bootstrap of 100 % has no width
-            ci = binomtest(round(value[k][m]*len(lat)), len(lat)).proportion_ci(method='wilson')
-            lo, hi = ci.low, ci.high
-        else: lo, hi = np.nanpercentile([b[k][m] for b in boot], [2.5, 97.5])
-        return f'{value[k][m]:.3f} ({lo:.3f} to {hi:.3f})'
-    return pd.DataFrame({k: {m: cell(k, m) for m in value[k]} for k in value})
+    def cell(v, lo, hi): return f'{v:.3f} ' + (f'({lo:.3f} to {hi:.3f})' if math.isfinite(lo) else "(interval can't be estimated)")
+    return pd.DataFrame({k: {m: cell(*o) for m,o in v.items()} for k,v in _measured(lat, plain, n_boot, groups, seed).items()})
 
 # %% ../nbs/02_explain.ipynb #5f5d0e49
 @patch

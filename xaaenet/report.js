@@ -133,7 +133,7 @@ map.addEventListener('keydown', e => {
 for (const id of ['map-group', 'map-which']) $(id).addEventListener('change', matching);
 $('map-search').addEventListener('input', matching);
 $('map-method').addEventListener('change', paintMap);
-$('card-walk').addEventListener('click', () => toWalk(walkOf.get(at === card ? at : card)));
+$('card-walk').addEventListener('click', () => toWalk(walkOf.get(card)));
 P.groups.forEach((g, i) => $('legend').append(el('li', {}, el('svg', {'aria-hidden': 'true', viewBox: '0 0 13 13'}, el('circle', {cx: 6.5, cy: 6.5, r: 5.5, fill: P.colours[i]})), el('span', {}, g))));
 if (P.wrong.some(Boolean)) $('legend').append(el('li', {}, el('svg', {'aria-hidden': 'true', viewBox: '0 0 13 13'}, el('circle', {cx: 6.5, cy: 6.5, r: 5, fill: 'none', stroke: 'currentColor', 'stroke-width': 1.6})), el('span', {}, data.task === 'score' ? 'large error' : 'read wrongly')));
 if (P.flag.some(Boolean)) $('legend').append(el('li', {}, el('svg', {'aria-hidden': 'true', viewBox: '0 0 13 13'}, el('rect', {x: 1.5, y: 1.5, width: 10, height: 10, fill: 'none', stroke: 'currentColor', 'stroke-width': 1.4})), el('span', {}, 'unusual')));
@@ -177,7 +177,7 @@ function showStep() {
       : check('Read as asked', K[k] < 1 ? '–' : w.holds[k] ? 'yes' : 'no', K[k] < 1 ? null : w.holds[k], K[k] < 1 ? 'Asked for from κ = 1 on.' : 'Does the model take the picture for what it was painted to be?'),
     check('Gain', num(g), g === null ? null : g >= .5 && g <= 1.5, 'Reached over asked change; 1 is all of it.'),
     check('Closeness', num(c), here || c === null ? null : c < 1, 'Below 1 the walk is shorter than the way to the nearest real image of the other side.'),
-    check('Realism', num(r), here || r === null ? null : r <= 1, 'Up to 1 the picture lies where 99 % of real images of the other side lie.'),
+    check('Realism', num(r), here || r === null ? null : r <= 1, data.task === 'category' ? 'Up to 1 the picture lies where 99 % of real images of the other class lie.' : 'Up to 1 the picture lies where 99 % of all real images lie.'),
     check('Usual image', w.flag ? 'no' : 'yes', !w.flag, w.flag ? `This image is ${w.flag}: its walk may mean nothing.` : 'It is like those that the model has learned.'));
 }
 function showWalk(i) {

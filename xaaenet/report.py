@@ -8,9 +8,10 @@ Docs: https://xaaenet.github.io/xaaenet/report.html.md"""
 __all__ = ['report']
 
 # %% ../nbs/04_report.ipynb #796c4e08
-import base64, hashlib, io, json, math, platform, re, warnings
+import base64, hashlib, io, json, math, os, platform, re, warnings
 from dataclasses import replace
 from importlib import resources
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import PIL.features, PIL.Image, fastai, matplotlib.pyplot as plt
@@ -19,13 +20,13 @@ from datetime import date
 from fastcore.xml import Safe, ft, to_xml
 from matplotlib.colors import to_hex
 from matplotlib.ticker import MaxNLocator
-from scipy.stats import binomtest
+from scipy.stats import t as student_t
 
 import xaaenet
 from .model import *
 from .learner import *
 from .explain import *
-from .explain import _chunks
+from .explain import _chunks, _codes, _draws, _mean_error, _measured, _percentiles, _share_interval
 from .cues import *
 
 # %% ../nbs/04_report.ipynb #2457eaa8
@@ -37,12 +38,16 @@ def _thumbs(x, side):
     if max(h, w) > side: x = F.interpolate(x, [max(1, round(o*side/max(h, w))) for o in (h, w)], mode='bilinear', antialias=True)
     return (x.clamp(0, 1)*255).round().byte()
 
+def _layout(n, h, w):
+    "Height and width of a cell, rows and columns of a sheet of `n` tiles, about as high as wide"
+    ch, cw = (math.ceil(o/16)*16 for o in (h, w))
+    cols = math.ceil(math.sqrt(n*ch/cw))
+    return ch, cw, math.ceil(n/cols), cols
+
 def _sheet(tiles, quality):
     "A sprite sheet of `tiles` as a data URI, and where they lie on it"
     n, c, h, w = tiles.shape
-    ch, cw = (math.ceil(o/16)*16 for o in (h, w))
-    cols = math.ceil(math.sqrt(n*ch/cw))
-    rows = math.ceil(n/cols)
+    ch, cw, rows, cols = _layout(n, h, w)
     x = F.pad(tiles.float(), (0, cw-w, 0, ch-h), mode='replicate').byte()
     x = torch.cat([x, x.new_zeros(rows*cols - n, c, ch, cw)]).view(rows, cols, c, ch, cw).permute(0,3,1,4,2).reshape(rows*ch, cols*cw, c).numpy()
     f, fmt = io.BytesIO(), 'webp' if PIL.features.check('webp') else 'jpeg'
@@ -51,11 +56,18 @@ def _sheet(tiles, quality):
 
 # %% ../nbs/04_report.ipynb #8e197ea6
 _ladder = (64, 128, 85), (48, 96, 75), (32, 64, 60) # side of thumbnails, side of walked pictures, quality
+_most_px = 16_383 # of a side of a WebP picture
+
+def _fits(tiles):
+    ch, cw, rows, cols = _layout(len(tiles), *tiles.shape[-2:])
+    return max(ch*rows, cw*cols) <= _most_px
 
 def _sheets(thumbs, large, most):
-    "Sheets of thumbnails and of large pictures, the finest that stay below `most` characters"
+    "Sheets of thumbnails and of large pictures, the finest that stay below `most` characters and within WebP's measures"
     for side,big,quality in _ladder:
-        res = {k: _sheet(_thumbs(v, big if k in large else side), quality) for k,v in {**thumbs, **large}.items() if len(v)}
+        small = {k: _thumbs(v, big if k in large else side) for k,v in {**thumbs, **large}.items() if len(v)}
+        if not all(map(_fits, small.values())): continue
+        res = {k: _sheet(v, quality) for k,v in small.items()}
         if sum(len(o['uri']) for o in res.values()) < most: break
     return res
 
@@ -96,7 +108,7 @@ def _wrong(lat, k):
 def _stream(learn, dl, lat, keep, images):
     "MS-SSIM, L1 and reconstruction error of every row, and thumbnails of the rows in `keep`"
     at, rows, keep, thumbs = 0, [], set(keep.tolist()), dict(image=[], picture=[])
-    for x in learn._bar(_chunks(dl), 'pictures', len(dl)):
+    for x in learn._bar(_chunks(dl), 'pictures'):
         p, on = learn.paint(lat.z[at:at+len(x)]), [i for i in range(len(x)) if at+i in keep]
         rows.append(torch.stack([ms_ssim(p, x, reduction='none'), (p-x).abs().flatten(1).mean(1), reconstruction_errors(p, x)], 1))
         for k,v in dict(image=x, picture=p).items():
@@ -135,13 +147,14 @@ def _walk(learn, dl, rows, lat, output, kappas, reference, bs=8):
 # %% ../nbs/04_report.ipynb #d0c88626
 def _pct(v): return f'{100*v:.0f} %' if 0.1 <= v <= 0.9 or v in (0, 1) else f'{100*v:.1f} %'
 
-def _share(k, n):
-    "A share in per cent, with Wilson's interval"
-    if not n: return 'no images'
-    ci = binomtest(int(k), int(n)).proportion_ci(method='wilson')
-    return f'{_pct(k/n)} ({100*ci.low:.0f} to {100*ci.high:.0f})'
+def _share_of(hits, units=None):
+    "The share of `hits` in per cent, with Wilson's interval; rows of one of the groups `units` count by their design effect"
+    if not len(hits): return 'no images'
+    low, high = _share_interval(hits, units)
+    return f'{_pct(np.mean(hits))} ({100*low:.0f} to {100*high:.0f})'
 
-def _numbers(cell): return [float(o) for o in re.findall(r'-?\d+\.\d+|nan', cell)]
+def _share(k, n): return _share_of(np.arange(n) < k)
+
 def _num(v, digits=2): return '–' if v is None or not math.isfinite(v) else f'{v:.{digits}f}'.replace('-', '−')
 def _list(names, n=20): return ', '.join(map(str, names[:n])) + (f' and {len(names)-n} more' if len(names) > n else '')
 def _p(*texts, cls=None): return ft('p', *texts, cls=cls)
@@ -164,25 +177,33 @@ def _cards(*cards): return ft('dl', *(ft('div', ft('dt', name), ft('dd', ft('b',
 def _tile(sheet, i, label, cls=''): return ft('canvas', cls=f'tile {cls}'.strip(), data_sheet=sheet, data_at=i, role='img', aria_label=label)
 
 # %% ../nbs/04_report.ipynb #a73bdb43
+_scored = (('ordinal error', lambda s,y: ordinal_error(s, y, 20_000), 'Share of pairs of images that the score puts in the wrong order: 0 is perfect, 0.5 is guessing.'),
+           ('mean error', lambda s,y: (s-y).abs().mean().item(), 'Mean distance of score and target, in units of the score.'))
+
 def _figures(r):
-    "Name, value, interval and meaning of each key figure; has the model skill?"
+    "Name, value, interval (NaN where none can be estimated) and meaning of each key figure"
     lat, res = r.lat, []
     if lat.task != 'score':
         usual = torch.bincount(lat.targets).max().item()/len(lat) if lat.task == 'category' else None
-        about = dict(accuracy=('Share of images whose class is named right' + ('' if usual is None else f'; naming the most common class each time would give {_pct(usual)}.')) if usual else 'Share of right answers, over all labels.',
+        about = dict(accuracy=f'Share of images whose class is named right; naming the most common class each time would give {_pct(usual)}.' if usual else 'Share of right answers, over all labels.',
                      AUC='How well the probabilities put images with and without a ' + ('class' if usual else 'label') + ' in order: 0.5 is guessing, 1 is perfect.', Brier='Mean squared error of the probabilities: 0 is perfect, and sure but wrong answers cost most.')
-        res = [(m, *_numbers(cell), about[m]) for m,cell in performance(lat, n_boot=r.n_boot, groups=r.groups, seed=r.seed).model.items()]
-        auc = next(o for o in res if o[0] == 'AUC')
-        return res, auc[2] > 0.5
-    rng, units = np.random.RandomState(r.seed), [np.array([i]) for i in range(len(lat))] if r.groups is None else [np.flatnonzero(np.asarray(r.groups) == g) for g in pd.unique(np.asarray(r.groups))]
-    boots = [np.concatenate([units[j] for j in rng.randint(len(units), size=len(units))]) for _ in range(min(r.n_boot, 100))]
+        return [(m, *o, about[m]) for m,o in _measured(lat, None, r.n_boot, r.units, r.seed)['model'].items()]
+    boots = list(_draws(len(lat), r.units, min(r.n_boot, 100), r.seed))
     for j,name in enumerate(lat.names):
         s, y = lat.logits[:,j].double(), lat.targets.reshape(len(lat), -1)[:,j].double()
-        for m,f,about in (('ordinal error', lambda s,y: ordinal_error(s, y, 20_000), 'Share of pairs of images that the score puts in the wrong order: 0 is perfect, 0.5 is guessing.'),
-                          ('mean error', lambda s,y: (s-y).abs().mean().item(), 'Mean distance of score and target, in units of the score.')):
-            with np.errstate(all='ignore'): bs = [f(s[b], y[b]) for b in boots if len(y[b].unique()) > 1]
-            res.append((m if len(lat.names) == 1 else f'{m}, {name}', f(s, y), *np.percentile(bs, [2.5, 97.5]), about))
-    return res, res[2*r.k][3] < 0.5
+        for m,f,about in _scored:
+            bs = [f(s[b], y[b]) for b in boots if len(y[b].unique()) > 1]
+            res.append((m if len(lat.names) == 1 else f'{m}, {name}', f(s, y), *_percentiles(bs), about))
+    return res
+
+def _gate(r):
+    "The test of the model's skill: that of the verdicts on cues if it was made, else the same; of several labels or scores that of the one which is explained"
+    s = r.verdicts.skill if r.verdicts is not None and r.verdicts.skill['passed'] is not None else skill(r.lat, r.units, seed=r.seed)
+    if r.lat.task == 'category' or 'by_output' not in s: return s
+    o = s['by_output'].iloc[r.k]
+    return dict(s, value=o.value, p=max(o.p, s['p']), passed=bool(o.passed))
+
+def _tested(s): return f'{s["measure"]} {_num(s["value"], 3)}, p = {s["p"]:.2g} against shuffled labels'
 
 # %% ../nbs/04_report.ipynb #eeff467d
 def _used(t): return t.verdict.astype(str).str.startswith('used')
@@ -190,9 +211,8 @@ def _used(t): return t.verdict.astype(str).str.startswith('used')
 def _known(r):
     "How many rows are known to the model, as a sentence; empty where none is"
     if not r.held_out: return ''
-    try: r.reference.check_held_out(r.lat)
-    except ValueError as e: return f'Careful: {str(e).split(" (")[0]}, so these figures are too good.'
-    return ''
+    n = len(r.reference.known_rows(r.lat))
+    return f'Careful: {n} of the {len(r.lat)} rows are images that the model was trained on or chosen by, so these figures are too good.' if n else ''
 
 def _decides(lat):
     "What the model decides, in a sentence"
@@ -203,7 +223,7 @@ def _decides(lat):
 # %% ../nbs/04_report.ipynb #3105d271
 def _verdict(r):
     "Sentences of the verdict"
-    if not r.skill: yield 'On these images the model can\'t be told from guessing, so nothing below explains anything.'
+    if not r.gate['passed']: yield f'On these images the model can\'t be told from guessing ({_tested(r.gate)}), so nothing below explains anything.'
     elif r.lat.task == 'category' and r.figures[0][2] <= torch.bincount(r.lat.targets).max().item()/len(r.lat):
         yield 'The model puts the images in a better order than guessing would, but the classes that it names are right no more often than the most common one named each time.'
     else: yield 'The model has learned something: on these images its answers are better than guessing.'
@@ -223,26 +243,28 @@ def _summary(r):
     main, n, r.known = r.figures[0], len(r.lat), _known(r)
     value = _pct if main[0] == 'accuracy' else _num
     cards = [('Held-out images' if r.held_out else 'Validation images', f'{n:,}', 'these chose the weights' if not r.held_out else 'known to the model in part' if r.known else 'never seen in training'),
-             (main[0].capitalize(), value(main[1]), f'95 % interval {value(main[2]).removesuffix(" %")} to {value(main[3])}')]
+             (main[0].capitalize(), value(main[1]), f'95 % interval {value(main[2]).removesuffix(" %")} to {value(main[3])}' if math.isfinite(main[2]) else 'no interval can be estimated')]
     if len(r.walks): cards.append(('Walks that arrive', _pct(r.held[2].mean()), f'of {len(r.held[2])}, at κ = 2 (see 6)'))
     cards.append(('Unusual images', f'{r.flags.flagged.sum():,}', f'{_pct(r.flags.flagged.mean())} of all (see 9)'))
-    rows = (r.known or 'They were used neither for training nor for choosing the weights.' if r.held_out else 'They are the validation set: the model was not trained on them, but they chose which weights were kept, so the figures are somewhat too good.')
+    rows = (r.known or f'They were used neither for training nor for choosing the weights. {r.reference.compared}'.strip() if r.held_out else 'They are the validation set: the model was not trained on them, but they chose which weights were kept, so the figures are somewhat too good.')
     return _section(1, 'summary', 'Summary', f'{_decides(r.lat)} This page shows how well it does so on {n:,} images, and what it goes by. {rows}', _cards(*cards),
                     ft('div', *map(_p, _verdict(r)), cls='verdict'),
                     caution='A summary leaves out what the sections say about their limits. An interval holds for images of the same kind, from the same source; another hospital or another camera is another question.')
 
 # %% ../nbs/04_report.ipynb #6f4447fc
-def _calibration(lat, k, bins=10):
+def _calibration(lat, k, units=None, bins=10):
     "Groups of rows of similar answers: mean answer, share or mean that is so, its interval, rows"
     if lat.task == 'score': p, y = lat.logits[:,k].double().numpy(), lat.targets.reshape(len(lat), -1)[:,k].double().numpy()
     elif lat.task == 'category': p, y = lat.probs.max(1).values.double().numpy(), lat.correct.double().numpy()
-    else: p, y = lat.probs.flatten().double().numpy(), lat.targets.flatten().double().numpy()
+    else: p, y, units = lat.probs.flatten().double().numpy(), lat.targets.flatten().double().numpy(), np.repeat(np.arange(len(lat)) if units is None else units, len(lat.names)) # labels of one image belong together
     res = []
     for g in np.array_split(np.argsort(p, kind='stable'), min(bins, len(p))):
-        m = y[g].mean()
-        if lat.task == 'score': lo, hi = m - 1.96*y[g].std()/math.sqrt(len(g)), m + 1.96*y[g].std()/math.sqrt(len(g))
-        else: lo, hi = binomtest(round(y[g].sum()), len(g)).proportion_ci(method='wilson')
-        res.append((p[g].mean(), m, lo, hi, len(g)))
+        own = None if units is None else units[g]
+        if lat.task == 'score':
+            se, n = _mean_error(y[g], own)
+            lo, hi = (y[g].mean() + s*student_t.ppf(0.975, max(n-1, 1))*se for s in (-1, 1))
+        else: lo, hi = _share_interval(y[g], own)
+        res.append((p[g].mean(), y[g].mean(), lo, hi, len(g)))
     return res
 
 # %% ../nbs/04_report.ipynb #5701dd14
@@ -253,19 +275,21 @@ def _plot(points, low, high, xlabel, ylabel, title):
     def y(v): return f'{270 - 260*min(max(at(v), 0), 1):.1f}'
     ticks = [t for t in MaxNLocator(5).tick_values(low, high) if low <= t <= high]
     grid = [o for t in ticks for o in (ft('line', x1=x(low), x2=x(high), y1=y(t), y2=y(t), cls='grid'), ft('text', f'{t:.3g}'.replace('-', '−'), x=40, y=float(y(t))+4, text_anchor='end'), ft('text', f'{t:.3g}'.replace('-', '−'), x=x(t), y=286, text_anchor='middle'))]
-    marks = [o for p,m,lo,hi,n in points for o in (ft('line', x1=x(p), x2=x(p), y1=y(lo), y2=y(hi), cls='whisker'), ft('circle', ft('title', f'{n} images: {xlabel} {p:.2f}, {ylabel} {m:.2f}'), cx=x(p), cy=y(m), r=4.5, cls='dot'))]
+    marks = [o for p,m,lo,hi,n in points for o in (*((ft('line', x1=x(p), x2=x(p), y1=y(lo), y2=y(hi), cls='whisker'),) if math.isfinite(lo) else ()), ft('circle', ft('title', f'{n} images: {xlabel} {p:.2f}, {ylabel} {m:.2f}'), cx=x(p), cy=y(m), r=4.5, cls='dot'))]
     line = ft('polyline', points=' '.join(f'{x(p)},{y(m)}' for p,m,*_ in points), cls='line')
     return ft('figure', ft('svg', *grid, ft('line', x1=x(low), x2=x(high), y1=y(low), y2=y(high), cls='ideal'), line, *marks, ft('text', xlabel, x=176, y=308, text_anchor='middle', cls='label'),
                            ft('text', ylabel, transform='translate(10 140) rotate(-90)', text_anchor='middle', cls='label'), viewBox='0 0 316 316', role='img', aria_label=title), ft('figcaption', title), cls='plot')
 
 # %% ../nbs/04_report.ipynb #f00ac560
 def _calibrated(r):
-    points, score = _calibration(r.lat, r.k), r.lat.task == 'score'
+    points, score = _calibration(r.lat, r.k, r.units), r.lat.task == 'score'
+    said, so = ('score by the model', 'target, mean') if score else ('probability that the model gives', 'share that is right' if r.lat.task == 'category' else 'share that is so')
+    table = ft('details', ft('summary', 'The ten groups as numbers'), _table((said, so, 'images'), [(_num(p), f'{_num(m)} ({_num(lo)} to {_num(hi)})', f'{n:,}') for p,m,lo,hi,n in points], 'num', 'Calibration'))
     if score:
-        ends = [v for p in points for v in p[:4]]
-        return _plot(points, min(ends), max(ends) + 1e-9, 'score by the model', 'target, mean', 'Score against target, in ten groups of images: on the dashed line the score is right on average.')
+        ends = [v for p in points for v in p[:4] if math.isfinite(v)]
+        return _plot(points, min(ends), max(ends) + 1e-9, said, so, 'Score against target, in ten groups of images: on the dashed line the score is right on average.'), table
     off = sum(n*abs(p-m) for p,m,*_,n in points)/sum(o[4] for o in points)
-    return _plot(points, 0, 1, 'probability that the model gives', 'share that is right' if r.lat.task == 'category' else 'share that is so', f'Calibration, in ten groups of answers: on the dashed line the model is as sure as it is right. Mean distance to it: {off:.3f}.')
+    return _plot(points, 0, 1, said, so, f'Calibration, in ten groups of answers: on the dashed line the model is as sure as it is right. Mean distance to it: {off:.3f}.'), table
 
 # %% ../nbs/04_report.ipynb #9b2bc913
 def _per_output(r):
@@ -273,7 +297,8 @@ def _per_output(r):
     lat = r.lat
     if lat.task == 'category': said, so = np.eye(len(lat.names), dtype=bool)[lat.preds], np.eye(len(lat.names), dtype=bool)[lat.targets.numpy().astype(int)]
     else: said, so = lat.preds.numpy().astype(bool), lat.targets.numpy().astype(bool)
-    rows = [(n, f'{so[:,j].sum():,}', _share((said & so)[:,j].sum(), so[:,j].sum()), _share((~said & ~so)[:,j].sum(), (~so[:,j]).sum()), _share((said & so)[:,j].sum(), said[:,j].sum())) for j,n in enumerate(lat.names)]
+    def share(hits, of, j): return _share_of(hits[of[:,j],j], None if r.units is None else r.units[of[:,j]])
+    rows = [(n, f'{so[:,j].sum():,}', share(said, so, j), share(~said, ~so, j), share(so, said, j)) for j,n in enumerate(lat.names)]
     table = _table(('class' if lat.task == 'category' else 'label', 'images', 'found (sensitivity)', 'rightly left out (specificity)', 'right when said (predictive value)'), rows, 'num')
     return table if len(rows) <= 20 else ft('details', ft('summary', f'All {len(rows)}, one by one'), table)
 
@@ -292,12 +317,18 @@ def _confusion(r):
     return ft('h3', 'What is taken for what'), ft('div', ft('table', head, body, cls='confusion'), cls='scroll', tabindex='0', role='region', aria_label='Confusion table')
 
 # %% ../nbs/04_report.ipynb #8ee7bec4
+def _interval(figure):
+    "A key figure with its interval"
+    _, v, lo, hi, _ = figure
+    return f'{_num(v, 3)} ' + (f'({_num(lo, 3)} to {_num(hi, 3)})' if math.isfinite(lo) else '(no interval can be estimated)')
+
 def _performance(r):
-    rows = [(m, f'{_num(v, 3)} ({_num(lo, 3)} to {_num(hi, 3)})', about) for m,v,lo,hi,about in r.figures]
+    rows = [(o[0], _interval(o), o[-1]) for o in r.figures]
     score = r.lat.task == 'score'
     return _section(2, 'performance', 'How well it predicts', 'An explanation is worth no more than the model it explains, so this comes first. Beside each figure is its 95 % interval: the range within which the true figure plausibly lies, given that only so many '
-                    + ('patients or other groups were seen.' if r.groups is not None else 'images were seen.'), _table(('figure', 'value', 'what it means'), rows, 'about'),
-                    *(() if score else (ft('h3', 'Class by class' if r.lat.task == 'category' else 'Label by label'), _per_output(r))), *_confusion(r), ft('h3', 'Can its numbers be taken at their word?'), _calibrated(r),
+                    + ('patients or other groups were seen.' if r.units is not None else 'images were seen.'), _table(('figure', 'value', 'what it means'), rows, 'about'),
+                    _p(ft('strong', 'Skill: '), f'{_tested(r.gate)}. ' + ('That is more than chance.' if r.gate['passed'] else 'That is no better than chance: fewer than 1 in 100 models that know nothing may pass this test, and this one didn\'t.'), cls='gate' if r.gate['passed'] else 'gate bad'),
+                    *(() if score else (ft('h3', 'Class by class' if r.lat.task == 'category' else 'Label by label'), _per_output(r))), *_confusion(r), ft('h3', 'Can its numbers be taken at their word?'), *_calibrated(r),
                     caution='Several images of one patient count here as if each were a patient of its own, unless groups were given. Figures on rare classes rest on few images: look at the intervals. ' + ('' if score else 'A predictive value holds at these shares of the classes; in a clinic where the disease is rarer it is lower.'))
 
 # %% ../nbs/04_report.ipynb #01f7e430
@@ -420,14 +451,14 @@ def _crossings(r):
     words = dict(category='read as the other class', labels=f'read on the other side: with or without “{r.output}”', score='changed by one standard deviation or more')[r.lat.task]
     col = lambda c,k: pd.concat([cf.df(k)[c] for cf in r.walks]).values.astype(float)
     def both(f): return [f(k) for k in (1., 2.)]
-    n = len(r.paths)
-    rows = [(words, *both(lambda k: _share(r.held[k].sum(), n)), 'The check that matters most: the picture is given to the model as a new image.'), ('gain', *both(lambda k: _quartiles(col('gain', k))), 'Reached over asked change. 1 is all that was asked; far below 1, the painting lost it.'),
+    n, units = len(r.paths), None if r.units is None else r.units[r.atlas[r.walk_at]]
+    rows = [(words, *both(lambda k: _share_of(r.held[k], units)), 'The check that matters most: the picture is given to the model as a new image.'), ('gain', *both(lambda k: _quartiles(col('gain', k))), 'Reached over asked change. 1 is all that was asked; far below 1, the painting lost it.'),
             ('closeness', *both(lambda k: _quartiles(col('closeness', k))), 'Length of the walk over the way to the nearest real image of the other side. Below 1 the walk changes less than a swap of patients would.'),
-            ('realism', *both(lambda k: _quartiles(col('realism', k))), 'Distance from the middle of the other side, where 99 % of its real images lie below 1. Above 1 the picture is unlike any.')]
+            ('realism', *both(lambda k: _quartiles(col('realism', k))), ('Distance from the middle of the other class, where 99 % of its real images lie below 1. Above 1 the picture is unlike any of them.' if r.lat.task == 'category' else 'Distance from the middle of all images, where 99 % of real ones lie below 1. Above 1 the picture is unlike any, but below 1 it need not be like those of the other side.'))]
     still = [p['same'] for p in r.paths if p['same'] is not None]
     some = np.unique(np.linspace(0, n-1, min(4, n)).round().astype(int))
     strips = () if r.images == 'none' else (ft('h3', 'Some walks'), *(_strip(r, w) for w in some))
-    return _section(6, 'counterfactuals', 'Do the pictures say what they should?', f'All {n} walks are checked. The model is shown each painted picture as if it were a new image. A share has its 95 % interval, another figure its median and middle half.', _table((f'over {n} walks', 'at κ = 1', 'at κ = 2', 'what it means'), rows, 'about'), *((_p('At κ = 0, where nothing was moved yet, ', _share(sum(still), len(still)), ' of the pictures are read as their image is. Where that is little, painting loses what the model goes by.'),) if still else ()), *strips,
+    return _section(6, 'counterfactuals', 'Do the pictures say what they should?', f'All {n} walks are checked. The model is shown each painted picture as if it were a new image. A share has its 95 % interval, another figure its median and middle half.', _table((f'over {n} walks', 'at κ = 1', 'at κ = 2', 'what it means'), rows, 'about'), *((_p('At κ = 0, where nothing was moved yet, ', _share_of(still, units), ' of the pictures are read as their image is. Where that is little, painting loses what the model goes by.'),) if still else ()), *strips,
                     caution='At κ = 1 the goal is the boundary itself, so about half of good pictures fall short of it: judge by κ = 2. A picture that passes shows one way to sway the model, painted by the model\'s own decoder, and is no proof that this is how it decides about the image.')
 
 # %% ../nbs/04_report.ipynb #3fe6d1c4
@@ -478,7 +509,7 @@ def _edits(v):
     if not edited: return ()
     def others(name): return ', '.join(f'{n} {_num(s)}' for n,s in sorted(edited[name].shifts.items(), key=lambda t: -abs(t[1]))[:3] if abs(s) >= 0.1) or 'little'
     rows = [(o.cue, o.output, f'{o.images:,.0f}', f'{o.dropped:,.0f}', _pct(o.flagged), _pct(o.same_sign), f'{_num(o.edit)} ({_num(o.placebo)})', others(o.cue)) for o in v.table.itertuples() if o.cue in edited and o.images > 1]
-    head = 'cue', 'output', 'images', 'edits left out', 'edits unlike the data', 'with the common sign', 'moves the answer by (a random change as large)', 'moves too, in standard deviations for one of the cue'
+    head = 'cue', 'output', 'images', 'edits left out', 'edits unlike the data', 'that move as the mean does', 'moves the answer by (a random change as large)', 'moves too, in standard deviations for one of the cue'
     return ft('h3', 'How the cues were edited'), ft('details', ft('summary', f'{len(edited)} cues, one by one'), _table(head, rows, 'num edits'))
 
 # %% ../nbs/04_report.ipynb #8353ed89
@@ -489,10 +520,9 @@ def _cues(r):
                         caution='Without a test, an idea of what the model uses, taken from the pictures above, stays an idea.')
     s, parts = v.skill, []
     for i,o in enumerate(v.outputs):
-        share = (v.coverage or {}).get(o, math.nan)
-        chart = _cue_chart(v.table[v.table.output == o], getattr(v, 'most_flagged', 0.1)), *((_p(f'Together the cues account for {_pct(max(share, 0))} of what varies in the logit of {o} within the label. The rest the model takes from things that were not measured.', cls='note'),) if math.isfinite(share) and 'account for' not in ' '.join(v.words()) else ())
+        chart = _cue_chart(v.table[v.table.output == o], getattr(v, 'most_flagged', 0.1)),
         parts += chart if len(v.outputs) == 1 else (ft('details', ft('summary', o), *chart, open=i == 0),)
-    if s: parts.insert(0, _p(ft('strong', 'Skill first: '), f'{s["measure"]} {_num(s["value"], 3)}, p = {s["p"]:.2g} against shuffled labels. ' if math.isfinite(s['value']) else 'it was not tested. ', 'The model has skill, so its cues can be judged.' if s['passed'] else 'A model that has learned nothing would get such verdicts too.' if s['passed'] is None else 'That is no better than chance, so no cue is judged.', cls='gate' if s['passed'] else 'gate bad'))
+    if s: parts.insert(0, _p(ft('strong', 'Skill first: '), f'{_tested(s)}. ' if math.isfinite(s['value']) else 'it was not tested. ', 'The model has skill, so its cues can be judged.' if s['passed'] else 'A model that has learned nothing would get such verdicts too.' if s['passed'] is None else 'That is no better than chance, so no cue is judged.', cls='gate' if s['passed'] else 'gate bad'))
     words, limits = ft('ul', *(ft('li', o) for o in v.words()), cls='words'), ft('ul', *(ft('li', o) for o in v.limits))
     return _section(7, 'cues', title, 'A cue is something that can be measured in an image, such as its brightness. It is used if editing it, and only little else, moves the model\'s answer by more than a margin that was fixed beforehand. Association only says that the cue goes with the answer among images of the same label.', *parts,
                     _p('Dots are estimates, lines their 95 % intervals; filled dots are established. An effect is how far the logit (the model\'s inner score before it becomes a probability) moves, in its own standard deviations, when the cue is raised by one of its own. Within the grey band an effect is too small to count.', cls='note'),
@@ -553,15 +583,30 @@ def _page(title, sections, data):
     return '<!doctype html>\n' + to_xml(ft('html', head, body, lang='en'), indent=False)
 
 # %% ../nbs/04_report.ipynb #e3bc97dd
-def _check(learn, lat, output, images, kappas, max_images, walks, groups):
-    "Refuse what can't be reported, and say which output is explained"
+def _check_path(path):
+    path = Path(path).absolute()
+    there = next(o for o in path.parents if o.exists())
+    if path.is_dir(): raise ValueError(f"{path} is a folder: name the HTML file to write in it.")
+    if not there.is_dir() or not os.access(path if path.exists() else there, os.W_OK): raise ValueError(f"{path} can't be written: choose a folder that you may write to.")
+
+def _check_maps(maps):
+    if isinstance(maps, str) or not len(maps) or not set(maps) <= {'pca', 'tsne', 'umap'}: raise ValueError(f"`maps` holds one or more of 'pca', 'tsne' and 'umap', and isn't {maps!r}.")
+    if 'umap' in maps and find_spec('umap') is None: raise ImportError("A UMAP map needs umap-learn: `pip install umap-learn` first, or leave it out of `maps`.")
+
+def _check_asked(learn, path, output, images, maps, kappas, max_images, walks):
+    "Refuse what can't be reported, before anything is computed"
     if images not in ('all', 'z-only', 'none'): raise ValueError(f"`images` is 'all', 'z-only' or 'none', not {images!r}.")
     if not {0, 1, 2} <= set(kappas): raise ValueError(f"`kappas` must hold 0, 1 and 2, where the pictures are judged, and {', '.join(f'{k:g}' for k in kappas)} don't.")
+    if list(kappas) != sorted(set(kappas)): raise ValueError(f"`kappas` must rise from step to step, and {', '.join(f'{k:g}' for k in kappas)} don't: sort them.")
     if not 1 <= max_images <= 20_000 or walks < 0: raise ValueError(f"`max_images` is 1 to 20,000 and `walks` 0 or more, not {max_images} and {walks}.")
-    if lat is None: return
+    if walks*len(kappas) > 60_000: raise ValueError(f"{walks:,} walks of {len(kappas)} pictures are more than a page can hold: ask for {60_000//len(kappas):,} or fewer.")
+    if output is not None: learn._output(output)
+    _check_maps(maps); _check_path(path)
+
+def _check_rows(learn, lat, output):
+    "Refuse rows that can't be reported on, and say which output is explained"
     if lat.targets is None: raise ValueError("The rows of `source` have no labels, and a report needs them: pass a loader or items with labels.")
     if len(lat) < 5: raise ValueError(f"A report of {len(lat)} images can't say anything: 5 or more are needed.")
-    if groups is not None and len(groups) != len(lat): raise ValueError(f"There are {len(groups)} groups for {len(lat)} rows: one a row is needed.")
     if output is not None: return lat.names[learn._output(output)]
     return None if lat.task == 'category' else lat.names[0]
 
@@ -576,7 +621,7 @@ def _gather(learn, dl, lat, output, reference, kappas, r):
     r.flags = pd.concat([r.reference.flags(*o) for o in zip(lat.z.split(1000), torch.tensor(r.measures.error.values).split(1000))], ignore_index=True)
     r.walks, pos = _walk(learn, dl, r.atlas[some].tolist(), lat, output, kappas, r.reference) if len(some) else ([], [])
     r.walk_at, r.held = some[pos], {k: torch.cat([cf.holds(k) for cf in r.walks]).numpy() for k in (1., 2.) if r.walks}
-    r.size = next(_chunks(dl, 1)).shape[1:]
+    r.size = next(iter(_chunks(dl, 1))).shape[1:]
     pics = {} if r.images == 'none' or not r.walks else dict(walk=torch.cat([cf.pictures.flatten(0, 1) for cf in r.walks]), **(dict(walk_image=torch.cat([cf.images for cf in r.walks])) if r.images == 'all' else {}))
     return thumbs, pics
 
@@ -603,18 +648,19 @@ def report(
 ) -> Path: # `path`
     "Write a report on the model: one HTML file that needs no network"
     kappas = tuple(float(k) for k in kappas)
-    _check(learn, None, output, images, kappas, max_images, walks, groups)
+    _check_asked(learn, path, output, images, maps, kappas, max_images, walks)
     dl = _source(learn, source)
+    units = _codes(groups, len(dl.dataset) if hasattr(dl.dataset, '__len__') else None)
+    if reference is None and not len(learn.dls.train.dataset): learn.reference() # which says what is missing
     lat = learn.latents(dl=dl)
-    output = _check(learn, lat, output, images, kappas, max_images, walks, groups)
+    output = _check_rows(learn, lat, output)
     k = 0 if output is None else learn._output(output)
     codes, group_names, colours = _groups(lat, k)
     r = SimpleNamespace(learn=learn, lat=lat, k=k, output=output, codes=codes, group_names=list(group_names), colours=colours, wrong=_wrong(lat, k), texts=[_minus(t, lat.task) for t in lat.texts(lat.targets)], said=[_minus(t, lat.task) for t in _said(lat, k)], held_out=source is not None,
-                        verdicts=verdicts, seeds=seeds, images=images, max_images=max_images, n_walks=walks, seed=seed, maps=maps, kappas=kappas, groups=groups, n_boot=n_boot)
+                        verdicts=verdicts, seeds=seeds, images=images, max_images=max_images, n_walks=walks, seed=seed, maps=maps, kappas=kappas, units=units, n_boot=n_boot)
     thumbs, pics = _gather(learn, dl, lat, output, reference, kappas, r)
     r.names, r.paths = [_row_name(r, i) for i in r.atlas], _paths(r)
-    r.figures, r.skill = _figures(r)
-    if verdicts is not None and verdicts.skill['passed'] is not None: r.skill = verdicts.skill['passed'] # None: not tested
+    r.figures, r.gate = _figures(r), _gate(r)
     data = dict(points=_points(r), walks=r.paths, kappas=kappas, task=lat.task, images=images)
     sections = [f(r) for f in (_summary, _performance, _kept, _atlas, _walker, _crossings, _cues, _seeds, _flagged, _made)]
     rest = len(_page(title, sections, data).encode())
