@@ -1457,7 +1457,7 @@ def _do_one_batch(self:AAELearner):
 
 # %% ../nbs/01_learner.ipynb #d8dc98e3
 _mallopt = dict(mmap_threshold=-3, trim_threshold=-1, mmap_max=-4) # numbers of glibc's malloc.h
-_heap = dict(lock=threading.Lock(), users=0)
+_keepers = [] # an entry for each `keep_memory` that is open
 
 def _glibc():
     "glibc, unless another C library or the environment decides how memory is dealt out"
@@ -1474,16 +1474,14 @@ def keep_memory():
     if libc is None:
         yield
         return
-    with _heap['lock']:
-        _heap['users'] += 1
-        _set_malloc(libc, mmap_max=0, trim_threshold=2**31-1) # tensors of any size come from the heap, and the heap doesn't shrink
+    _keepers.append(None)
+    _set_malloc(libc, mmap_max=0, trim_threshold=2**31-1) # tensors of any size come from the heap, and the heap doesn't shrink
     try: yield
     finally:
-        with _heap['lock']:
-            _heap['users'] -= 1
-            if not _heap['users']:
-                _set_malloc(libc, mmap_max=2**16, mmap_threshold=2**25, trim_threshold=2**26) # what glibc comes to by itself once large memory was freed
-                libc.malloc_trim(0)
+        _keepers.pop()
+        if not _keepers:
+            _set_malloc(libc, mmap_max=2**16, mmap_threshold=2**25, trim_threshold=2**26) # what glibc comes to by itself once large memory was freed
+            libc.malloc_trim(0)
 
 # %% ../nbs/01_learner.ipynb #8d11b151
 @patch
