@@ -11,7 +11,7 @@ __all__ = ['phases', 'plain_dl', 'plain_dls', 'rng_state', 'set_rng_state', 'see
            'KeepBest', 'DamagedCheckpoint', 'save_checkpoint', 'load_checkpoint', 'ResumeCallback', 'rare_enough',
            'StopAtNaN', 'effective_dims', 'WatchCollapse', 'DeviceMixedPrecision', 'GatherLatents', 'LivePlot',
            'ShowLossParts', 'Filmstrip', 'picture_log', 'LogReconstructions', 'LogMetrics', 'AAELearner', 'keep_memory',
-           'DistributedPhases', 'aae_splitter', 'aae_learner']
+           'DistributedPhases', 'FusedAdam', 'aae_splitter', 'aae_learner']
 
 # %% ../nbs/01_learner.ipynb #e84da696
 import atexit, contextlib, ctypes, io, json, math, os, platform, random, re, stat, threading, time, warnings, zlib
@@ -24,6 +24,7 @@ from fastai.vision.all import *
 from fastai.callback.fp16 import MixedPrecision, AMPMode
 from fastai.callback.tracker import TrackerCallback, EarlyStoppingCallback
 from torch.amp import GradScaler
+from torch.optim.adamw import adamw
 from concurrent.futures import ThreadPoolExecutor # not that of fastcore, whose `map` is another
 import PIL.Image, PIL.ImageOps
 import safetensors, safetensors.torch
@@ -1629,6 +1630,36 @@ def distrib_ctx(self:AAELearner,
     except (ImportError, NameError) as e: raise ImportError("Several processes need accelerate: `pip install accelerate` first.") from e # fastai's module needs it too
     with Learner.distrib_ctx(self, sync_bn, in_notebook and torch.cuda.is_available(), **kwargs): yield self # fastai takes a GPU for each process of a notebook
 
+# %% ../nbs/01_learner.ipynb #16314e7a
+class FusedAdam(Optimizer):
+    "fastai's `Adam` with weight decay, computed by torch's fused kernels ([Kingma & Ba 2015](https://arxiv.org/abs/1412.6980), [Loshchilov & Hutter 2019](https://arxiv.org/abs/1711.05101))"
+    def __init__(self,
+        params, # Parameters, or groups of them
+        lr:float, # Learning rate
+        mom:float=0.9, # Share of the past in the mean of gradients (β1)
+        sqr_mom:float=0.99, # Share of the past in the mean of squared gradients (β2)
+        eps:float=1e-5, # Added to the root of the latter
+        wd:float=0.01 # Weight decay, decoupled from the gradient
+    ):
+        super().__init__(params, [weight_decay, partial(average_grad, dampening=True), average_sqr_grad, step_stat, adam_step], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        if closure is not None: raise NotImplementedError("fastai's optimizers take no closure: compute the gradients first.")
+        for pg,h in zip(self.param_lists, self.hypers):
+            moving = defaultdict(list) # torch wants one device, one type and one weight decay a call
+            for p in pg.filter(lambda p: p.grad is not None): moving[p.device, p.dtype, self.state[p].get('do_wd', True)].append(p)
+            for (device, _, do_wd),ps in moving.items(): self._fused(ps, device, h | (dict() if do_wd else dict(wd=0.)))
+
+    def _fused(self, ps, device, h):
+        states = [self.state[p] for p in ps]
+        for p,s in zip(ps, states):
+            if 'step' not in s: s.update(step=0, grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
+        steps = [torch.full((), s['step'], dtype=torch.float32, device=device) for s in states]
+        adamw(ps, [p.grad for p in ps], [s['grad_avg'] for s in states], [s['sqr_avg'] for s in states], [], steps, fused=device.type in ('cpu', 'cuda') or None, amsgrad=False,
+              maximize=False, lr=h['lr'], beta1=h['mom'], beta2=h['sqr_mom'], eps=h['eps'], weight_decay=h['wd'])
+        for s in states: s['step'] += 1
+
 # %% ../nbs/01_learner.ipynb #b72f3205
 def aae_splitter(
     model:AAE # To be split
@@ -1649,7 +1680,7 @@ def aae_learner(
     n_out:int=None, # Outputs of the head; read from `dls` by default
     task:str=None, # 'category', 'labels' (several an image) or 'score'; told from the targets and `loss_func` by default
     loss_func=None, # Prediction loss; that of `dls` by default
-    opt_func=Adam, # Makes the optimizer
+    opt_func=FusedAdam, # Makes the optimizer
     lr:float=1e-3, # Default learning rate
     splitter=aae_splitter, # Makes the parameter groups, the encoder's first
     cbs=None, # Callbacks
