@@ -1,4 +1,4 @@
-"""What do training and inference cost? `python bench/speed.py [PART ...]` (parts: predict, waits, latents, epochs, steps, a table each; all by default, about 25 minutes on two cores)
+"""What do training and inference cost? `python bench/speed.py [PART ...]` (parts: predict, waits, latents, epochs, steps, convolutions, a table each; all by default, about 25 minutes on two cores)
 
 Against tmw-xai where it is installed (`pip install --no-deps tmw-xai pytorch-msssim`), against fastai's `unet_learner` step as the floor for a network
 of this shape, and against the convolutions alone: each one's forward and backward at its real shape. Ratios are of runs interleaved in one process,
@@ -104,7 +104,7 @@ def step_of(model, loss, x, y, opt, amp=False):
 def our_steps(px, x, y, amp=False):
     "A step of each phase as the learner takes it, the discriminator's own included; `frozen` is the default of a pretrained encoder"
     model = ours(px)
-    opt = Adam([list(model.parameters())], lr=1e-4)
+    opt = FusedAdam([list(model.parameters())], lr=1e-4)
     def adversarial(gen, frozen=False):
         def step():
             model.gen_train, model.decoding = gen, False
@@ -183,9 +183,11 @@ def convolutions(step):
         for f,args in calls: f(*args)
     return run, len(calls)
 
+sizes = ((64, bs), (size, bs)) + (() if cuda else ((256, 4),))
+
 def steps(table):
     names = dict(adversarial=('adversarial, mean of both sides', 3.5), autoencoder=('autoencoder', 1.15), classifier=('classifier', 1.15))
-    for px,b in ((64, bs), (size, bs)) + (() if cuda else ((256, 4),)):
+    for px,b in sizes:
         torch.manual_seed(0)
         x, y = torch.rand(b, 3, px, px, device=device), torch.randint(2, (b,), device=device)
         table.say(f'--- a step of {b} images of {px} px')
@@ -205,11 +207,6 @@ def steps(table):
             three = [[sum(v) for v in zip(*(t[f'{w} {k}'] for k in names))] for w in ('our', 'tmw')]
             r, note = ratio(*three); table.row('tmw-xai over ours: the three phases, a step each (two adversarial)', r, note=note)
         r, note = ratio(t['our autoencoder'], t["fastai's U-Net"]); table.row("fastai's U-Net step over our autoencoder step", r, note=note)
-        for k in ('adversarial', 'autoencoder', 'classifier', 'consistent'):
-            conv, n = convolutions(mine[k])
-            v = steady({'convolutions, kept': conv, 'our step': mine[k]}, 5)
-            r, note = ratio(v['convolutions, kept'], v['our step']); table.row(f'{k}: step over its {n} convolutions alone', r, most=1.25 if bound else None, note=note)
-            del conv
         with FlopCounterMode(display=False) as fc: mine['autoencoder']()
         table.row('autoencoder step, GFLOP', fc.get_total_flops()/1e9)
         table.row('  GFLOP/s', fc.get_total_flops()/1e9/statistics.median(t['our autoencoder']))
@@ -219,6 +216,23 @@ def steps(table):
             for k in fs: table.row(f'peak memory, {k}, MiB', peaks[k], note=f'{min(r[k] for r in rounds):.0f} to {max(r[k] for r in rounds):.0f} in 3 rounds; {held[k]:.0f} of tensors')
             for k in names if peers else (): table.row(f'peak memory, ours over tmw-xai: {k}', peaks[f'our {k}']/peaks[f'tmw {k}'], most=1, note=f"of tensors alone {held[f'our {k}']/held[f'tmw {k}']:.2f}")
     if cuda: precision(table)
+
+def alone(table):
+    "Steps over their own convolutions, and the optimizer over fastai's"
+    for px,b in sizes:
+        torch.manual_seed(0)
+        x, y = torch.rand(b, 3, px, px, device=device), torch.randint(2, (b,), device=device)
+        table.say(f'--- a step of {b} images of {px} px over its convolutions alone, forward and backward, at their real shapes')
+        mine, model = our_steps(px, x, y)
+        for k in ('adversarial', 'autoencoder', 'classifier', 'consistent'):
+            conv, n = convolutions(mine[k])
+            v = steady({'convolutions, kept': conv, 'our step': mine[k]}, 5)
+            r, note = ratio(v['convolutions, kept'], v['our step']); table.row(f'{k}: step over its {n} convolutions alone', r, most=1.25 if px == size else None, note=note)
+            del conv
+    for p in model.parameters(): p.grad = torch.randn_like(p)
+    opts = dict(our=FusedAdam([list(model.parameters())], lr=1e-4), fastai=Adam([list(model.parameters())], lr=1e-4))
+    v = interleaved({k: o.step for k,o in opts.items()}, 15)
+    r, note = ratio(v['our'], v['fastai']); table.row("the optimizer's step of all parameters: fastai's Adam over ours", r, note=note)
 
 def precision(table):
     "bfloat16, channels_last and compiled, 256 px, batch 64"
@@ -331,7 +345,7 @@ def predict(table):
     for k,v in t.items(): table.row(f'{k}: loading an export, s', statistics.median(v))
 
 if __name__ == '__main__':
-    parts, missed = dict(predict=predict, waits=waits, latents=latents, epochs=epochs, steps=steps), 0
+    parts, missed = dict(predict=predict, waits=waits, latents=latents, epochs=epochs, steps=steps, convolutions=alone), 0
     for name in sys.argv[1:] or parts:
         table = Table(f'speed-{name}')
         parts[name](table)
