@@ -183,11 +183,9 @@ def convolutions(step):
         for f,args in calls: f(*args)
     return run, len(calls)
 
-sizes = ((64, bs), (size, bs)) + (() if cuda else ((256, 4),))
-
 def steps(table):
     names = dict(adversarial=('adversarial, mean of both sides', 3.5), autoencoder=('autoencoder', 1.15), classifier=('classifier', 1.15))
-    for px,b in sizes:
+    for px,b in ((64, bs), (size, bs)) + (() if cuda else ((256, 4),)):
         torch.manual_seed(0)
         x, y = torch.rand(b, 3, px, px, device=device), torch.randint(2, (b,), device=device)
         table.say(f'--- a step of {b} images of {px} px')
@@ -219,16 +217,15 @@ def steps(table):
 
 def alone(table):
     "Steps over their own convolutions, and the optimizer over fastai's"
-    for px,b in sizes:
-        torch.manual_seed(0)
-        x, y = torch.rand(b, 3, px, px, device=device), torch.randint(2, (b,), device=device)
-        table.say(f'--- a step of {b} images of {px} px over its convolutions alone, forward and backward, at their real shapes')
-        mine, model = our_steps(px, x, y)
-        for k in ('adversarial', 'autoencoder', 'classifier', 'consistent'):
-            conv, n = convolutions(mine[k])
-            v = steady({'convolutions, kept': conv, 'our step': mine[k]}, 5)
-            r, note = ratio(v['convolutions, kept'], v['our step']); table.row(f'{k}: step over its {n} convolutions alone', r, most=1.25 if px == size else None, note=note)
-            del conv
+    torch.manual_seed(0)
+    x, y = torch.rand(bs, 3, size, size, device=device), torch.randint(2, (bs,), device=device)
+    table.say(f'--- a step of {bs} images of {size} px over its convolutions alone, forward and backward, at their real shapes')
+    mine, model = our_steps(size, x, y)
+    for k in ('adversarial', 'autoencoder', 'classifier', 'consistent'):
+        conv, n = convolutions(mine[k])
+        v = steady({'convolutions, kept': conv, 'our step': mine[k]}, 5)
+        r, note = ratio(v['convolutions, kept'], v['our step']); table.row(f'{k}: step over its {n} convolutions alone', r, most=1.25, note=note)
+        del conv
     for p in model.parameters(): p.grad = torch.randn_like(p)
     opts = dict(our=FusedAdam([list(model.parameters())], lr=1e-4), fastai=Adam([list(model.parameters())], lr=1e-4))
     v = interleaved({k: o.step for k,o in opts.items()}, 15)
