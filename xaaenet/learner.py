@@ -1644,7 +1644,10 @@ class FusedAdam(Optimizer):
         super().__init__(params, [weight_decay, partial(average_grad, dampening=True), average_sqr_grad, step_stat, adam_step], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self,
+        closure=None # Not for fastai's optimizers
+    ):
+        "Move all parameters that have a gradient"
         if closure is not None: raise NotImplementedError("fastai's optimizers take no closure: compute the gradients first.")
         for pg,h in zip(self.param_lists, self.hypers):
             moving = defaultdict(list) # torch wants one device, one type and one weight decay a call
@@ -1655,8 +1658,9 @@ class FusedAdam(Optimizer):
         states = [self.state[p] for p in ps]
         for p,s in zip(ps, states):
             if 'step' not in s: s.update(step=0, grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
-        steps = [torch.full((), s['step'], dtype=torch.float32, device=device) for s in states]
-        adamw(ps, [p.grad for p in ps], [s['grad_avg'] for s in states], [s['sqr_avg'] for s in states], [], steps, fused=device.type in ('cpu', 'cuda') or None, amsgrad=False,
+        fused = device.type in ('cpu', 'cuda') # elsewhere a step counter on the device would be read back for each tensor
+        steps = [torch.full((), s['step'], dtype=torch.float32, device=device if fused else 'cpu') for s in states]
+        adamw(ps, [p.grad for p in ps], [s['grad_avg'] for s in states], [s['sqr_avg'] for s in states], [], steps, fused=fused or None, amsgrad=False,
               maximize=False, lr=h['lr'], beta1=h['mom'], beta2=h['sqr_mom'], eps=h['eps'], weight_decay=h['wd'])
         for s in states: s['step'] += 1
 
