@@ -130,8 +130,8 @@ def main(seeds):
             assert not torch.equal(a['batch'][0], b['batch'][0])
             for what,got,w in zip(("the step", "the discriminator's step after it"), a['steps'], want):
                 assert set(got) == set(w), (phase, set(got) ^ set(w))
-                scale = max(v.abs().max() for v in w.values()).item()
-                table.row(f'{name}: {what}, difference over largest', max((got[k]-w[k]).abs().max().item() for k in w)/scale, most=1e-5, note=f'{len(w)} tensors, largest gradient {scale:.2g}')
+                top = max(v.abs().max() for v in w.values()).item()
+                table.row(f'{name}: {what}, difference over largest', max((got[k]-w[k]).abs().max().item() for k in w)/top, most=1e-5, note=f'{len(w)} tensors, largest gradient {top:.2g}')
             table.row(f'{name}: the same in both processes', max((a['steps'][0][k]-b['steps'][0][k]).abs().max().item() for k in a['steps'][0]), most=0)
         launch('latents', d)
         table.row('latents of 1, 2, 63, 64, 65, 128, 129 rows: once and in order', sum((d/f'latents{r}').exists() for r in (0, 1)), least=2, note='processes that checked')
