@@ -66,7 +66,7 @@ def outputs():
             d = directives(text(c['source']))
             if any(o['output_type'] == 'error' for o in c['outputs']): yield f'{p}, cell {c["id"]}: holds an error'
             shown = ' '.join(text(v) for o in c['outputs'] for k,v in {'text': o.get('text', ''), **o.get('data', {})}.items() if k.startswith('text'))
-            if path := re.search(r'/(opt|root|home|Users|srv|mnt)/\w\S*', shown): yield f'{p}, cell {c["id"]}: holds a path of the machine that it ran on, {path[0]}'
+            if path := re.search(r'/(opt|root|home|Users|srv|mnt|tmp)/\w\S*', shown): yield f'{p}, cell {c["id"]}: holds a path of the machine that it ran on, {path[0]}'
             if c['outputs'] and d.get('eval') == 'false': yield f'{p}, cell {c["id"]}: is not run, and holds an output'
             if 'fig-alt' in d and not c['outputs']: yield f'{p}, cell {c["id"]}: its figure was never drawn; run the page with nbdev-test --save' + (' --flags ' + ' '.join(f for f in flags if f in d) if set(flags) & set(d) else '')
 

@@ -1648,7 +1648,7 @@ class FusedAdam(Optimizer):
         closure=None # Not for fastai's optimizers
     ):
         "Move all parameters that have a gradient"
-        if closure is not None: raise NotImplementedError("fastai's optimizers take no closure: compute the gradients first.")
+        if closure is not None: raise ValueError("fastai's optimizers take no closure: compute the gradients first.")
         for pg,h in zip(self.param_lists, self.hypers):
             moving = defaultdict(list) # torch wants one device, one type and one weight decay a call
             for p in pg.filter(lambda p: p.grad is not None): moving[p.device, p.dtype, self.state[p].get('do_wd', True)].append(p)
