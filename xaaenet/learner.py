@@ -1641,7 +1641,7 @@ class FusedAdam(Optimizer):
         eps:float=1e-5, # Added to the root of the latter
         wd:float=0.01 # Weight decay, decoupled from the gradient
     ):
-        super().__init__(params, [weight_decay, partial(average_grad, dampening=True), average_sqr_grad, step_stat, adam_step], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
+        super().__init__(params, [], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
 
     @torch.no_grad()
     def step(self,
