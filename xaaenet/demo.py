@@ -74,7 +74,7 @@ def thin_encoder(
 
 def demo_learner(
     dls:DataLoaders, # From `demo_dls`
-    arch:str='thin', # 'thin', or the name of a torchvision or timm network
+    arch='thin', # 'thin', the name of a torchvision or timm network, or an encoder
     dims:int=16, # Latent dimensions
     pretrained:bool=False, # Load the network's pretrained weights?
     path=None # Folder of the checkpoints
@@ -82,7 +82,7 @@ def demo_learner(
     "An `aae_learner` for the demo"
     n_in = dls.one_batch()[0].shape[1]
     if arch == 'thin': arch = thin_encoder(n_in)
-    elif arch in torchvision.models.list_models(): arch = torchvision.models.get_model_builder(arch)
+    elif isinstance(arch, str) and arch in torchvision.models.list_models(): arch = torchvision.models.get_model_builder(arch)
     return aae_learner(dls, arch, pretrained, encoding_dims=dims, metrics=accuracy, path=path)
 
 # %% ../nbs/10_demo.ipynb #e047f7e5

@@ -17,13 +17,12 @@ from dataclasses import dataclass, replace
 import PIL.Image, matplotlib.pyplot as plt
 from fastai.vision.all import *
 from scipy.optimize import nnls
-from scipy.stats import norm, t as student_t
+from scipy.stats import norm, rankdata, t as student_t
 from sklearn.calibration import calibration_curve
 from sklearn.covariance import LedoitWolf
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.neighbors import NearestNeighbors
 
@@ -1199,8 +1198,9 @@ def _metrics(probs, targets):
     "Accuracy, AUC and Brier score of categories (columns of one-hot truth) or labels"
     one_hot = np.eye(probs.shape[1])[targets] if targets.ndim == 1 else targets
     acc = (probs.argmax(1) == targets).mean() if targets.ndim == 1 else ((probs > 0.5) == targets).mean()
-    both = [k for k in range(probs.shape[1]) if 0 < one_hot[:,k].sum() < len(one_hot)]
-    auc = np.mean([roc_auc_score(one_hot[:,k], probs[:,k]) for k in both]) if both else math.nan
+    n1, ranks = one_hot.sum(0), (one_hot*rankdata(probs, axis=0)).sum(0) # a rank sum gives the AUC of all outputs at once
+    both = (n1 > 0) & (n1 < len(one_hot))
+    auc = np.mean((ranks/n1.clip(1) - (n1 + 1)/2)[both]/(len(one_hot) - n1)[both]) if both.any() else math.nan
     return dict(accuracy=acc, AUC=auc, Brier=((probs - one_hot)**2).sum(1).mean()) # summed over outputs, so 2 at worst for categories
 
 # %% ../nbs/02_explain.ipynb #b30a2dcb
