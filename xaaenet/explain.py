@@ -418,13 +418,14 @@ def _quantile(x, q):
     "The smallest value that a new one exceeds with probability 1 − q at most, if there are enough"
     return x.sort().values[min(math.ceil((len(x)+1)*q), len(x)) - 1]
 
-# %% ../nbs/02_explain.ipynb #c5df255b
+# %% ../nbs/02_explain.ipynb #e41b9c06
 def _path_of(item):
     "A file as text; None of what isn't one: a name without a folder may be another's too"
     return os.path.abspath(item) if isinstance(item, Path) or (isinstance(item, str) and os.path.basename(item) != item) else None
 
 def _paths_of(items): return {o for o in map(_path_of, items) if o is not None}
 
+# %% ../nbs/02_explain.ipynb #c5df255b
 class Reference:
     "Where real images lie in z, and how well they are painted"
     def __init__(self,
@@ -462,19 +463,25 @@ class Reference:
     def _cov(z): return torch.from_numpy(LedoitWolf().fit(z.double().numpy()).covariance_)
     def _whiten(self): return torch.linalg.inv(torch.linalg.cholesky(self.cov)).T
 
-    def radius(self,
-        z:torch.Tensor, # `[n, dims]`
-        k:int # Class
-    ):
-        "Mahalanobis distance of each row of `z` to the centre of class `k`, in the covariance within classes"
-        d = z.double() - self.means[k]
-        return (torch.linalg.solve(self.within, d.T).T * d).sum(1).clamp_min(0).sqrt()
-    def length(self,
-        move:torch.Tensor # `[n, dims]`
-    ):
-        "Length of each move in the latents' own covariance"
-        return (move.double() @ self._whiten()).norm(dim=1)
-    def _measures(self, z, errors): return torch.stack([torch.stack([self.radius(z, k) for k in self.classes]).amin(0), errors.double()], 1).clamp_min(1e-9).log()
+# %% ../nbs/02_explain.ipynb #0d7f3ab8
+@patch
+def radius(self:Reference,
+    z:torch.Tensor, # `[n, dims]`
+    k:int # Class
+):
+    "Mahalanobis distance of each row of `z` to the centre of class `k`, in the covariance within classes"
+    d = z.double() - self.means[k]
+    return (torch.linalg.solve(self.within, d.T).T * d).sum(1).clamp_min(0).sqrt()
+
+@patch
+def length(self:Reference,
+    move:torch.Tensor # `[n, dims]`
+):
+    "Length of each move in the latents' own covariance"
+    return (move.double() @ self._whiten()).norm(dim=1)
+
+@patch
+def _measures(self:Reference, z, errors): return torch.stack([torch.stack([self.radius(z, k) for k in self.classes]).amin(0), errors.double()], 1).clamp_min(1e-9).log()
 
 # %% ../nbs/02_explain.ipynb #5013aa33
 @patch
@@ -532,23 +539,7 @@ def read(self:AAELearner,
     model = self.phase_loss.model
     with torch.no_grad(), self.mode_lock, evaluating(model): zs = [model.encode(o.to(model.mean)) for o in images.split(bs)]; return torch.cat(zs).cpu(), torch.cat([model.classify(z) for z in zs]).cpu()
 
-# %% ../nbs/02_explain.ipynb #209e0e7e
-@patch
-def images(self:AAELearner,
-    source, # A loader; a list of items such as files or arrays; or images `[n, C, H, W]` in [0, 1]
-    n:int=None # As many of the first ones; all by default
-) -> torch.Tensor: # `[n, C, H, W]` in [0, 1], in order and without augmentation
-    "Images as the model takes them"
-    if isinstance(source, torch.Tensor): xs = [source[:n].as_subclass(torch.Tensor).cpu()]
-    else:
-        if not isinstance(source, (DataLoader, torch.utils.data.DataLoader)):
-            source = _listed(source)
-            source = self.dls.test_dl(source[:n] if isinstance(source, (pd.DataFrame, L)) else list(source)[:n])
-        with self.mode_lock: xs = list(_chunks(source, n))
-    if not xs or not len(xs[0]): raise ValueError("No images were given.")
-    check_images(xs[0])
-    return torch.cat(xs)[:n]
-
+# %% ../nbs/02_explain.ipynb #5c1ea7d2
 def _listed(source):
     "One path as a list of it; a folder and an empty source are refused"
     if isinstance(source, (str, Path)):
@@ -572,6 +563,23 @@ class _chunks:
                 yield x.as_subclass(torch.Tensor).cpu()
                 have += len(x)
                 if self.n is not None and have >= self.n: return
+
+# %% ../nbs/02_explain.ipynb #209e0e7e
+@patch
+def images(self:AAELearner,
+    source, # A loader; a list of items such as files or arrays; or images `[n, C, H, W]` in [0, 1]
+    n:int=None # As many of the first ones; all by default
+) -> torch.Tensor: # `[n, C, H, W]` in [0, 1], in order and without augmentation
+    "Images as the model takes them"
+    if isinstance(source, torch.Tensor): xs = [source[:n].as_subclass(torch.Tensor).cpu()]
+    else:
+        if not isinstance(source, (DataLoader, torch.utils.data.DataLoader)):
+            source = _listed(source)
+            source = self.dls.test_dl(source[:n] if isinstance(source, (pd.DataFrame, L)) else list(source)[:n])
+        with self.mode_lock: xs = list(_chunks(source, n))
+    if not xs or not len(xs[0]): raise ValueError("No images were given.")
+    check_images(xs[0])
+    return torch.cat(xs)[:n]
 
 # %% ../nbs/02_explain.ipynb #28a87080
 @patch
