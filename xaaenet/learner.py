@@ -1651,18 +1651,27 @@ class FusedAdam(Optimizer):
         if closure is not None: raise ValueError("fastai's optimizers take no closure: compute the gradients first.")
         for pg,h in zip(self.param_lists, self.hypers):
             moving = defaultdict(list) # torch wants one device, one type and one weight decay a call
-            for p in pg.filter(lambda p: p.grad is not None): moving[p.device, p.dtype, self.state[p].get('do_wd', True)].append(p)
-            for (device, _, do_wd),ps in moving.items(): self._fused(ps, device, h | (dict() if do_wd else dict(wd=0.)))
+            for p in pg.filter(lambda p: p.grad is not None): moving[p.device, p.dtype, _in_memory_order(p).is_contiguous(), self.state[p].get('do_wd', True)].append(p)
+            for (device, _, dense, do_wd),ps in moving.items(): self._adam(ps, device, dense, h | (dict() if do_wd else dict(wd=0.)))
 
-    def _fused(self, ps, device, h):
-        states = [self.state[p] for p in ps]
-        for p,s in zip(ps, states):
-            if 'step' not in s: s.update(step=0, grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
-        fused = device.type in ('cpu', 'cuda') # elsewhere a step counter on the device would be read back for each tensor
-        steps = [torch.full((), s['step'], dtype=torch.float32, device=device if fused else 'cpu') for s in states]
-        adamw(ps, [p.grad for p in ps], [s['grad_avg'] for s in states], [s['sqr_avg'] for s in states], [], steps, fused=fused or None, amsgrad=False,
-              maximize=False, lr=h['lr'], beta1=h['mom'], beta2=h['sqr_mom'], eps=h['eps'], weight_decay=h['wd'])
-        for s in states: s['step'] += 1
+# %% ../nbs/01_learner.ipynb #3b9d2e71
+def _in_memory_order(t, p=None): return t.permute(sorted(range(t.dim()), key=lambda d: -ifnone(p, t).stride(d)))
+
+def _laid_out(t, p): return t if _in_memory_order(t, p).is_contiguous() else torch.empty_like(p, dtype=t.dtype).copy_(t)
+
+@patch
+def _adam(self:FusedAdam, ps, device, dense, h):
+    "One call of torch's kernel, which takes each tensor for a row of numbers: so all are passed in the order in which the parameter's lie"
+    states = [self.state[p] for p in ps]
+    for p,s in zip(ps, states):
+        if 'step' not in s: s.update(step=0, grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
+        s.update({k: _laid_out(s[k], p) for k in ('grad_avg', 'sqr_avg')})
+    fused = dense and device.type in ('cpu', 'cuda') # elsewhere a step counter on the device would be read back for each tensor
+    steps = [torch.full((), s['step'], dtype=torch.float32, device=device if fused else 'cpu') for s in states]
+    def rows(ts): return [_in_memory_order(t, p) for t,p in zip(ts, ps)]
+    adamw(rows(ps), rows(_laid_out(p.grad, p) for p in ps), *(rows(s[k] for s in states) for k in ('grad_avg', 'sqr_avg')), [], steps, fused=fused or None,
+          amsgrad=False, maximize=False, lr=h['lr'], beta1=h['mom'], beta2=h['sqr_mom'], eps=h['eps'], weight_decay=h['wd'])
+    for s in states: s['step'] += 1
 
 # %% ../nbs/01_learner.ipynb #b72f3205
 def aae_splitter(
