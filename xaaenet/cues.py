@@ -1,4 +1,4 @@
-"""Numbers that describe an image, such as its brightness or asymmetry: measured once for each image, and tested for going with what the model says
+"""Numbers that describe an image, such as its brightness or asymmetry: measured once for each image, tested for going with what the model says, and edited to see whether it uses them
 
 Docs: https://xaaenet.github.io/xaaenet/cues.html.md"""
 

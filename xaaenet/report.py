@@ -229,7 +229,7 @@ def _verdict(r):
     else: yield 'The model has learned something: on these images its answers are better than guessing.'
     if len(r.walks):
         share = r.held[2].mean()
-        how = 'nearly always show' if share >= 0.9 else 'mostly show' if share >= 0.7 else 'often don\'t show'
+        how = 'nearly always show' if share >= 0.95 else 'mostly show' if share >= 0.7 else 'often don\'t show'
         yield (f'Its pictures {how} what they were painted for: {_pct(share)} of those at κ = 2 are read as ' + ('the other class' if r.lat.task == 'category' else 'the other side' if r.lat.task == 'labels' else 'a score that has changed as asked')
                + (', and can be used to see what it decides by.' if share >= 0.7 else ', so what they show is not what it decides by.'))
     if r.verdicts is not None:
