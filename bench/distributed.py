@@ -158,7 +158,7 @@ def main(seeds):
         got = [json.loads((killed/f'train2-0-{r}.json').read_text()) for r in (0, 1)]
         table.row('a killed pair resumes: accuracy', got[0]['acc'], least=0.9, note=f"found {', '.join(left)}")
         table.row('  equal in both processes', float(got[0]['weights'] == got[1]['weights']), least=1)
-        table.row('  equal to the pair that was never killed', float(got[0]['weights'] == res[0]['first']['weights']), least=1, note=f"{got[0]['weights']!r}")
+        table.row('  equal to the pair that was never killed', float(got[0]['weights'] == res[0]['first']['weights']), least=1, note=f"by the sum of all weights and buffers, {got[0]['weights']!r}")
     table.end()
 
 if __name__ == '__main__':
