@@ -1,4 +1,4 @@
-"""What do training and inference cost? `python bench/speed.py [PART ...]` (parts: predict, waits, latents, epochs, steps, convolutions, a table each; all by default, about 25 minutes on two cores)
+"""What do training and inference cost? `python bench/speed.py [PART ...]` (parts: predict, waits, latents, epochs, steps, convolutions, bf16, a table each; all by default, about 50 minutes on two cores)
 
 Against tmw-xai where it is installed (`pip install --no-deps tmw-xai pytorch-msssim`), against fastai's `unet_learner` step as the floor for a network
 of this shape, and against the convolutions alone: each one's forward and backward at its real shape. Ratios are of runs interleaved in one process,
@@ -343,9 +343,39 @@ def predict(table):
         t = interleaved(loads, 5)
     for k,v in t.items(): table.row(f'{k}: loading an export, s', statistics.median(v))
 
+def half(table):
+    "Steps in bfloat16 on a CPU, and epochs with `learn.to_bf16()`; the peer in float32, and in bfloat16 where it can"
+    torch.manual_seed(0)
+    x, y = torch.rand(bs, 3, size, size), torch.randint(2, (bs,))
+    table.say(f'--- bfloat16 on a CPU with instructions for it, a step of {bs} images of {size} px')
+    full, half, peer, peer_half = our_steps(size, x, y)[0], our_steps(size, x, y, amp=True)[0], *((tmw_steps(size, x, y), tmw_steps(size, x, y, amp=True)) if tmw else ({}, {}))
+    for k in full:
+        fs = {'our': full[k], 'our, half': half[k]}
+        if k in peer:
+            fs['tmw'] = peer[k]
+            try: peer_half[k](); fs['tmw, half'] = peer_half[k]
+            except RuntimeError as e: table.say(f'tmw {k} in bfloat16: {str(e).splitlines()[0][:100]}')
+        t = steady(fs, 5)
+        r, note = ratio(t['our, half'], t['our']); table.row(f'{k}: float32 over bfloat16', r, note=note)
+        if 'tmw' in fs: r, note = ratio(t['our, half'], t['tmw']); table.row(f'  tmw-xai in float32 over ours in bfloat16', r, note=note)
+        if 'tmw, half' in fs: r, note = ratio(t['our, half'], t['tmw, half']); table.row(f'  tmw-xai in bfloat16 over ours in bfloat16', r, note=note)
+    def epoch(half):
+        learn = aae_learner(data(size, 64, bs), pretrained=False)
+        learn.remove_cb(ProgressCallback); learn.logger = noop
+        if half: learn.to_bf16()
+        return lambda: learn.fit_autoencoder(1)
+    t = interleaved({'full': epoch(False), 'half': epoch(True)}, 3)
+    r, note = ratio(t['half'], t['full']); table.row('an epoch of the autoencoder phase through the learner: float32 over bfloat16', r, note=note)
+
+def has_bf16():
+    "Has this CPU instructions for bfloat16? (Without, torch emulates it, many times slower)"
+    info = Path('/proc/cpuinfo')
+    return info.exists() and bool({'avx512_bf16', 'amx_bf16', 'bf16'} & set(info.read_text().split()))
+
 if __name__ == '__main__':
-    parts, missed = dict(predict=predict, waits=waits, latents=latents, epochs=epochs, steps=steps, convolutions=alone), 0
+    parts, missed = dict(predict=predict, waits=waits, latents=latents, epochs=epochs, steps=steps, convolutions=alone, bf16=half), 0
     for name in sys.argv[1:] or parts:
+        if name == 'bf16' and (cuda or not has_bf16()): print('bf16: for a CPU with instructions for it'); continue
         table = Table(f'speed-{name}')
         parts[name](table)
         missed += table.keep()
