@@ -344,21 +344,17 @@ def predict(table):
     for k,v in t.items(): table.row(f'{k}: loading an export, s', statistics.median(v))
 
 def half(table):
-    "Steps in bfloat16 on a CPU, and epochs with `learn.to_bf16()`; the peer in float32, and in bfloat16 where it can"
+    "Steps in bfloat16 on a CPU, and epochs with `learn.to_bf16()`"
     torch.manual_seed(0)
     x, y = torch.rand(bs, 3, size, size), torch.randint(2, (bs,))
     table.say(f'--- bfloat16 on a CPU with instructions for it, a step of {bs} images of {size} px')
-    full, half, peer, peer_half = our_steps(size, x, y)[0], our_steps(size, x, y, amp=True)[0], *((tmw_steps(size, x, y), tmw_steps(size, x, y, amp=True)) if tmw else ({}, {}))
-    for k in full:
-        fs = {'our': full[k], 'our, half': half[k]}
-        if k in peer:
-            fs['tmw'] = peer[k]
-            try: peer_half[k](); fs['tmw, half'] = peer_half[k]
-            except RuntimeError as e: table.say(f'tmw {k} in bfloat16: {str(e).splitlines()[0][:100]}')
+    mine, mine16 = (our_steps(size, x, y, amp)[0] for amp in (False, True))
+    peer, peer16 = (tmw_steps(size, x, y, amp) if tmw else {} for amp in (False, True))
+    for k in mine:
+        fs = dict(our=mine[k], our16=mine16[k]) | (dict(tmw=peer[k], tmw16=peer16[k]) if k in peer else {})
         t = steady(fs, 5)
-        r, note = ratio(t['our, half'], t['our']); table.row(f'{k}: float32 over bfloat16', r, note=note)
-        if 'tmw' in fs: r, note = ratio(t['our, half'], t['tmw']); table.row(f'  tmw-xai in float32 over ours in bfloat16', r, note=note)
-        if 'tmw, half' in fs: r, note = ratio(t['our, half'], t['tmw, half']); table.row(f'  tmw-xai in bfloat16 over ours in bfloat16', r, note=note)
+        for name,label in dict(our=f'{k}: float32 over bfloat16', tmw='  tmw-xai in float32 over ours in bfloat16', tmw16='  tmw-xai in bfloat16 over ours in bfloat16').items():
+            if name in fs: r, note = ratio(t['our16'], t[name]); table.row(label, r, note=note)
     def epoch(half):
         learn = aae_learner(data(size, 64, bs), pretrained=False)
         learn.remove_cb(ProgressCallback); learn.logger = noop

@@ -1528,6 +1528,8 @@ class DistributedPhases(Callback):
         self.sync_bn,self.wrapped,self.bars = sync_bn,None,L()
         atexit.unregister(_leave_group); atexit.register(_leave_group)
         self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)] + kwargs.pop('kwargs_handlers', []), **kwargs)
+        at, said = (self.accelerator.process_index, self.accelerator.num_processes), (rank_distrib(), num_distrib())
+        if at != said: raise RuntimeError(f"This is process {at[0]} of {at[1]}, but RANK and WORLD_SIZE say {said[0]} of {said[1]}: start the processes with `accelerate launch`, `torchrun` or `notebook_launcher`, which set both (on CPU with ACCELERATE_USE_CPU=true).")
 
     @property
     def device(self): return self.accelerator.device
