@@ -533,9 +533,13 @@ def _cues(r):
 def _cell(v): return _num(v, 3) if isinstance(v, (float, np.floating)) else str(v)
 
 def _seeds(r):
-    if r.seeds is not None: t = r.seeds.reset_index(drop=isinstance(r.seeds.index, pd.RangeIndex)).rename(columns=lambda c: '' if c == 'index' else str(c).replace('_', ' '))
-    body = _p('Only one trained model was looked at. Trained again from another random start, it may decide by other things: all of this report holds for this one model.') if r.seeds is None else _table(list(t.columns), [[*map(_cell, row)] for row in t.itertuples(index=False)], 'num', 'Seeds')
-    return _section(8, 'seeds', 'Would it come out again?', 'The same training, begun at another random start, gives another model. What holds for most of them is a finding; what holds for one may be chance.', body,
+    def table(t): return _table(list(t.columns), [[*map(_cell, row)] for row in t.itertuples(index=False)], 'num', 'Seeds')
+    if r.seeds is None: body = [_p('Only one trained model was looked at. Trained again from another random start, it may decide by other things: all of this report holds for this one model.')]
+    else:
+        t = r.seeds.reset_index(drop=isinstance(r.seeds.index, pd.RangeIndex)).rename(columns=lambda c: '' if c == 'index' else str(c).replace('_', ' '))
+        outs = t.output.unique() if 'output' in t else ()
+        body = [table(t)] if len(outs) < 2 else [ft('details', ft('summary', str(o)), table(t[t.output == o].drop(columns='output')), open=i == 0) for i,o in enumerate(outs)]
+    return _section(8, 'seeds', 'Would it come out again?', 'The same training, begun at another random start, gives another model. What holds for most of them is a finding; what holds for one may be chance.', *body,
                     caution='Seeds show how much comes from the training\'s chance alone. They share their data, so what misled one may have misled all.')
 
 # %% ../nbs/04_report.ipynb #806385c3
