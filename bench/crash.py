@@ -12,7 +12,7 @@ warnings.filterwarnings('ignore')
 import torch
 from sklearn.datasets import load_digits
 from xaaenet.all import *
-import xaaenet.learner as lib
+import xaaenet.checkpoint as lib
 from _table import Table
 
 torch.set_num_threads(1)

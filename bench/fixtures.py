@@ -1,20 +1,19 @@
-"""Write the checkpoints of this version, which later versions have to go on loading: `python bench/fixtures.py`, once a release (they are tested in nbs/01_learner.ipynb)
+"""Write the checkpoints of this version, which later versions have to go on loading: `python bench/fixtures.py`, once a release (they are tested in nbs/03e_resume.ipynb)
 
 The learners are those of the notebook's own test, so that the files fit it."""
 import json, shutil, tempfile, warnings
 from pathlib import Path
 
 warnings.filterwarnings('ignore')
-from sklearn.datasets import load_digits
 from xaaenet.all import *
+from xaaenet.test_utils import *
 import xaaenet
 
 nbs = Path(__file__).parent.parent/'nbs'
-cells = [''.join(c['source']) for c in json.loads((nbs/'01_learner.ipynb').read_text())['cells'] if c['cell_type'] == 'code']
+cells = [''.join(c['source']) for c in json.loads((nbs/'03e_resume.ipynb').read_text())['cells'] if c['cell_type'] == 'code']
 def defined(text, until):
     "The beginning, up to `until`, of the cell of the notebook that holds `text`"
     return next(c for c in cells if text in c and not c.startswith('#| export')).split(until)[0]
-exec(defined('def digits_dls', 'dls = digits_dls()'))
 exec(defined('def first_version', 'with tempfile'))
 
 class Interrupt(Callback):

@@ -9,7 +9,8 @@ import PIL.Image, PIL.ImageFile, torch
 warnings.filterwarnings('ignore')
 import sklearn.datasets
 from xaaenet.all import *
-from xaaenet.learner import _check_labels, _looked
+from xaaenet.data import _check_labels
+from xaaenet.images import _looked
 from _table import Table # after fastai's names, of which one is the same
 
 torch.set_num_threads(1)

@@ -11,7 +11,7 @@ import PIL.Image, torch
 from sklearn.datasets import load_digits
 from torchvision.models import resnet18
 from xaaenet.all import *
-from xaaenet.explain import load_latents
+from xaaenet.latents import load_latents
 from _table import Table
 
 torch.set_num_threads(1)

@@ -4,7 +4,26 @@ Three of fastai's names mean something else here: `DynamicUnet` and `UnetBlock` 
 `default_device` only returns the best device. fastai's own stay at `fastai.vision.models.unet` and `fastai.torch_core`."""
 from fastai.vision.all import *
 from xaaenet.model import *
+from xaaenet.onnx import *
+from xaaenet.images import *
+from xaaenet.data import *
+from xaaenet.phases import *
+from xaaenet.callbacks import *
+from xaaenet.progress import *
+from xaaenet.checkpoint import *
+from xaaenet.distributed import *
+from xaaenet.resume import *
+from xaaenet.hardware import *
 from xaaenet.learner import *
+from xaaenet.latents import *
+from xaaenet.stats import *
+from xaaenet.reference import *
+from xaaenet.axis import *
 from xaaenet.explain import *
+from xaaenet.attributions import *
+from xaaenet.prototypes import *
 from xaaenet.cues import *
+from xaaenet.association import *
+from xaaenet.edits import *
+from xaaenet.verdicts import *
 from xaaenet.report import *

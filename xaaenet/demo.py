@@ -21,8 +21,12 @@ from sklearn.model_selection import cross_val_predict, train_test_split
 from sklearn.neural_network import MLPClassifier
 
 from .model import *
+from .images import *
+from .phases import *
 from .learner import *
+from .latents import *
 from .explain import *
+from .prototypes import *
 
 # %% ../nbs/10_demo.ipynb #9cdc0b75
 def demo_items(
