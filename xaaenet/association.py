@@ -12,7 +12,7 @@ import math
 
 from fastai.vision.all import *
 from scipy.stats import false_discovery_control, rankdata
-from sklearn.linear_model import LinearRegression, RidgeCV
+from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer, StandardScaler
@@ -23,29 +23,12 @@ from .cues import *
 from .cues import _check_names
 
 # %% ../nbs/07a_association.ipynb #6819e568
-def _spline(y, fit):
-    "Columns that follow any smooth function of one score: indicators of a few grades, else splines of the score and of its rank"
-    grades = np.unique(y)
-    if len(grades) <= 10: return (y[:,None] == grades).astype(float)
-    def basis(v):
-        knots = np.unique(np.quantile(v[fit], np.linspace(0, 1, min(8, 2 + len(v[fit])//20))))
-        return SplineTransformer(knots=knots[:,None], extrapolation='constant').fit(v[fit][:,None]).transform(v[:,None])
-    return np.hstack([basis(v) for v in (y, rankdata(y)/len(y)) if len(np.unique(np.quantile(v[fit], [0, 1]))) > 1])
-
-def _free_of(values, label, task, fit=slice(None)):
-    "Residuals of the columns of `values` on the label, whose means or splines are those of the rows `fit`"
-    if task == 'score' or label.ndim == 2: # several labels or scores beside one another
-        basis = np.hstack([_spline(y, fit) for y in label.reshape(len(label), -1).T]) if task == 'score' else label
-        return values - LinearRegression().fit(basis[fit], values[fit]).predict(basis)
-    means = pd.DataFrame(values[fit]).groupby(label[fit]).mean().reindex(label)
-    return values - means.fillna(dict(enumerate(values[fit].mean(0)))).values # a class that `fit` lacks has no mean of its own
-
 def _free_columns(values, lat):
     "Residuals of each column on the label (all labels together, where there are several), of its finite rows; NaN elsewhere, and in columns of fewer than four"
     res, label = np.full(values.shape, math.nan), lat.targets.numpy()
     for j,v in enumerate(values.T):
         ok = np.isfinite(v)
-        if ok.sum() > 3: res[ok,j] = _free_of(v[ok,None], label[ok], lat.task)[:,0]
+        if ok.sum() > 3: res[ok,j] = lat.task.free_of(v[ok,None], label[ok])[:,0]
     return res
 
 def _within_sd(values, lat):
@@ -55,12 +38,9 @@ def _within_sd(values, lat):
 # %% ../nbs/07a_association.ipynb #15f41e45
 def _labels_of(lat, rows=slice(None)):
     "Label of each output, `[rows]` each: classes are one for all"
-    t = lat.targets.numpy()[rows]
-    return [t]*len(logits_of(lat)[1]) if lat.task == 'category' else list(t.reshape(len(t), -1).T)
+    return lat.task.labels_of(lat.targets.numpy()[rows], lat.names)
 
-def _strata(label, task):
-    "Rows among which values may be exchanged: those of one label, or of a tenth of the scores"
-    return pd.qcut(label, min(10, max(1, len(label)//10)), labels=False, duplicates='drop') if task == 'score' else np.unique(label, return_inverse=True)[1]
+
 
 def _unit_means(values, *by):
     "Mean of the rows that belong together, and what they share"
@@ -69,16 +49,11 @@ def _unit_means(values, *by):
     return pd.DataFrame(values).groupby(codes).mean().values, keys.groupby(codes).first()
 
 # %% ../nbs/07a_association.ipynb #0116a8fd
-def _spoken_names(names, task): return [names[1]] if task == 'category' and len(names) == 2 else list(names)
-
 def logits_of(
     lat:Latents # From `learn.latents`
 ) -> tuple: # `[n, k]`, and what each column speaks for
     "Logits that speak for an output: against the mean of the others for classes (one column where there are two), as they are for labels and scores"
-    o = lat.logits.double().numpy()
-    if lat.task != 'category': return o, list(lat.names)
-    if o.shape[1] == 2: return o[:,1:] - o[:,:1], _spoken_names(lat.names, lat.task)
-    return (o - o.mean(1, keepdims=True))*o.shape[1]/(o.shape[1]-1), list(lat.names)
+    return lat.task.spoken(lat.logits.double().numpy()), lat.task.spoken_names(lat.names)
 
 def _index(outs, output):
     if str(output) not in outs: raise ValueError(f"There is no output '{output}' to speak for: those are {', '.join(outs[:20])}.")
@@ -87,7 +62,7 @@ def _index(outs, output):
 def _check_asked(learn, names, output):
     "Refuse cues and outputs that there aren't, before anything is computed"
     _check_names([names] if isinstance(names, str) else names)
-    if output is not None: _index(_spoken_names(learn.output_names(), learn.phase_loss.model.task), output)
+    if output is not None: _index(learn.phase_loss.model.task.spoken_names(learn.output_names()), output)
 
 def _check_rows(lat, **others):
     if not lat.logits.isfinite().all(): raise ValueError("Some logits aren't finite, so nothing can be said of what moves them: look at the model's training first.")
@@ -124,7 +99,7 @@ def associated(
     n_perm = n_perm or max(999, math.ceil(5*varies.sum()*len(shown)/alpha))
     for cols in _same_gaps(there.loc[:,varies]):
         ok = there[cols[0]].values
-        for js in [shown] if lat.task == 'category' else [[j] for j in shown]: # classes share their permutations
+        for js in lat.task.together(shown): # classes share their permutations
             parts += _associated(table.loc[ok, cols], logits[ok][:,js], _labels_of(lat, ok)[js[0]], lat.task, [names[j] for j in js], None if groups is None else groups[ok], n_perm, n_boot, rng)
     parts += [pd.DataFrame(dict(cue=table.columns[~varies], output=names[j], n=len(lat))) for j in shown if not varies.all()]
     res = pd.concat(parts, ignore_index=True).reindex(columns=['cue', 'output', 'r', 'low', 'high', 'p', 'q', 'associated', 'n'])
@@ -139,7 +114,7 @@ def _same_gaps(there):
 
 def _associated(cue, logits, label, task, outs, groups, n_perm, n_boot, rng):
     "A table for each of `outs`"
-    a, b, strata = _free_of(cue.values, label, task), _free_of(logits, label, task), _strata(label, task)
+    a, b, strata = task.free_of(cue.values, label), task.free_of(logits, label), task.strata(label)
     if groups is not None: # each group counts once, whatever its rows' labels, and only groups of one and the same label are exchanged where there are such
         both, keys = _unit_means(np.hstack([a, b]), groups)
         first = pd.Series(strata).groupby(groups)
@@ -195,20 +170,19 @@ def skill(
     "Does the model know more of held-out rows than of permuted labels?"
     _check_rows(lat, groups=groups)
     (logits, outs), labels, rng = logits_of(lat), _labels_of(lat), np.random.RandomState(seed)
-    n_perm, classes, groups = n_perm or max(999, math.ceil(5*len(outs)/alpha)), lat.task == 'category', _codes(groups)
-    one_hot = (labels[0][:,None] == (np.arange(len(outs)) if len(outs) > 1 else [1])) if classes else None
+    n_perm, task, groups = n_perm or max(999, math.ceil(5*len(outs)/alpha)), lat.task, _codes(groups)
     value, null = [], []
-    for js in [range(len(outs))] if classes else [[j] for j in range(len(outs))]:
-        a, y = logits[:,js], one_hot if classes else labels[js[0]][:,None]
+    for js in task.together(range(len(outs))):
+        a, y = logits[:,js], task.truth(labels[js[0]], len(js))
         if groups is not None: # each group counts once for each of its labels
-            both, _ = _unit_means(np.hstack([a, y]), groups, *([] if lat.task == 'score' else [labels[js[0]]]))
+            both, _ = _unit_means(np.hstack([a, y]), groups, *([] if task.graded else [labels[js[0]]]))
             a, y = both[:,:len(js)], both[:,len(js):]
         v, n = _rank_skill(a, y, (o for p in _permutations(np.zeros(len(a), dtype=int), n_perm, rng) for o in np.array_split(p, 1 + p.size*len(js)//4_000_000)))
         value.append(v); null.append(n)
     value, null = np.concatenate(value), np.concatenate(null, 1)
     def p_of(v, n): return (1 + (n >= v - 1e-12).sum(0))/(1 + n_perm)
-    p, measure = p_of(value, null), 'AUC' if lat.task != 'score' or set(np.unique(labels[0])) <= {0., 1.} else 'Spearman correlation'
-    overall = p_of(value.mean(), null.mean(1)) if classes else min(1., p.min()*len(p))
+    p, measure = p_of(value, null), 'AUC' if not task.graded or set(np.unique(labels[0])) <= {0., 1.} else 'Spearman correlation'
+    overall = task.overall_p(p_of, value, null)
     by = pd.DataFrame(dict(output=outs, value=value, p=p, passed=(p < alpha) & (overall < alpha)))
     return dict(measure=measure, value=float(value.mean()), p=float(overall), passed=bool(overall < alpha), by_output=by)
 
@@ -231,7 +205,7 @@ def coverage(
     def r2(j):
         missed, free = 0., 0.
         for a,b in split: # what is known of the label is the training folds' too
-            x, y = _free_of(cue, labels[j], lat.task, a), _free_of(logits[ok][:,[j]], labels[j], lat.task, a)[:,0]
+            x, y = lat.task.free_of(cue, labels[j], a), lat.task.free_of(logits[ok][:,[j]], labels[j], a)[:,0]
             fit = make_pipeline(StandardScaler(), SplineTransformer(n_knots=4, extrapolation='constant'), RidgeCV(np.logspace(-1, 4, 11))).fit(x[a], y[a])
             missed, free = missed + ((y[b] - fit.predict(x[b]))**2).sum(), free + (y[b]**2).sum()
         return 1 - missed/max(free, 1e-12)

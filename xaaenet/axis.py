@@ -57,21 +57,7 @@ def axis(self:AAELearner,
     threshold:float=None # Probability (labels; 0.5 by default) or score (none by default) at the boundary
 ) -> Axis:
     "The exact decision axis of two classes, one class against the rest, a label, or a score"
-    (w, c), model, names = self.head(), self.phase_loss.model, self.output_names()
-    if high is None:
-        if len(names) > 2 or (len(names) == 2 and model.task != 'category'): raise ValueError(f"Which of the {len(names)} outputs is to be explained? Name it: {', '.join(names[:20])}.")
-        high = names[-1]
-    b = self._output(high)
-    if model.task == 'category':
-        if threshold is not None: raise ValueError("Between classes the boundary is where their logits are equal: `threshold` is for labels and scores.")
-        others = [i for i in range(len(names)) if i != b] if low is None else [self._output(low)]
-        if others == [b]: raise ValueError(f"'{high}' can't be compared with itself.")
-        return Axis(w[b] - w[others].mean(0), (c[b] - c[others].mean()).item(), names[b], names[others[0]] if len(others) == 1 else 'the rest', len(others) == 1, b)
-    if low is not None: raise ValueError("`low` is for classes: a label or a score has nothing on its other side.")
-    if model.task == 'labels':
-        if threshold is not None and not 0 < threshold < 1: raise ValueError(f"The threshold of a label is a probability between 0 and 1, not {threshold}.")
-        return Axis(w[b], c[b].item() - math.log((p := ifnone(threshold, 0.5))/(1-p)), names[b], f'not {names[b]}', True, b)
-    return Axis(w[b], c[b].item() - ifnone(threshold, 0.), names[b] if len(names) > 1 else 'score', None, threshold is not None, b)
+    return Axis(*self.phase_loss.model.task.axis(*self.head(), self.output_names(), high, low, threshold))
 
 # %% ../nbs/06_axis.ipynb #7e33e090
 @patch
@@ -87,15 +73,13 @@ def plot(self:Axis,
     score = self.score(lat.z).numpy()
     if by is None:
         if lat.targets is None: by = ['all']*len(lat)
-        elif lat.task == 'labels': by = np.where(lat.targets[:,lat.names.index(self.high)].bool(), self.high, self.low)
-        elif lat.task == 'score': by = ['all']*len(lat)
-        else: by = [self.low if self.low == 'the rest' and only and o != self.high else o for o in lat.texts(lat.targets)]
+        else: by = lat.task.sides(lat.targets, lat.names, self.high, self.low, only)
     by = np.asarray(by, dtype=str)
     names = [o for o in (self.low, self.high) if o in by] if only and self.high in by else sorted(set(by))
     edges = np.histogram_bin_edges(score[np.isin(by, names)], bins)
     for n in names: ax.hist(score[by == n], edges, alpha=0.6, label=f'{n} (n={(by == n).sum()})', color=class_colour(n, lat.names))
     if self.bounded: ax.axvline(0, color='black', lw=1, ls='--', label='boundary')
-    ax.set(xlabel=f'{self}: ' + (dict(category='logit difference', labels='logit', score='score')[lat.task]), ylabel='images')
+    ax.set(xlabel=f'{self}: ' + lat.task.axis_word, ylabel='images')
     ax.set_ylim(top=1.3*ax.get_ylim()[1]) # room for the legend
     ax.legend(fontsize=8, ncols=3, edgecolor='none', framealpha=1)
     return ax

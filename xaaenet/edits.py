@@ -21,7 +21,7 @@ from .reference import *
 from .cues import *
 from .cues import _measure
 from .association import *
-from .association import _check_asked, _check_rows, _free_of, _labels_of, _within_sd
+from .association import _check_asked, _check_rows, _labels_of, _within_sd
 
 # %% ../nbs/07b_edits.ipynb #54f1cf21
 def _bracket(reached, got, want, most):
@@ -94,11 +94,9 @@ def _placebo(x, change, seed=0):
         scale = scale*(wanted/rms(y - x).clamp_min(1e-6)).clamp(0.5, 2)
     return y
 
-def _spoken(lat, logits):
+def _spoken(task, logits):
     "Logits and probabilities (or scores) that speak for each output"
-    new = replace(lat, z=None, logits=logits)
-    k = slice(1, 2) if lat.task == 'category' and logits.shape[1] == 2 else slice(None)
-    return logits_of(new)[0], new.probs.double().numpy()[:,k]
+    return task.spoken(logits.double().numpy()), task.spoken_probs(logits)
 
 # %% ../nbs/07b_edits.ipynb #964785b4
 @patch
@@ -119,7 +117,7 @@ def edit_cue(self:AAELearner,
     parts = [_edit_batch(self, c, x[i], lat.logits[i], i, sd[c.name], usual, dose, reference, [cues[n] for n in others], seed) for i in torch.arange(len(x)).split(bs)]
     def all_of(k): return np.concatenate([o[k] for o in parts if len(o['rows'])])
     if not any(len(o['rows']) for o in parts): return Edited(np.zeros(0, dtype=int), *[np.zeros(0)]*5, 2*len(x), math.nan, {}, x[:0])
-    (f, _), (f_low, p_low), (f_high, p_high), (f_edit, _), (f_field, _) = (_spoken(lat, torch.from_numpy(all_of(k))) for k in ('was', 'low', 'high', 'edit', 'placebo'))
+    (f, _), (f_low, p_low), (f_high, p_high), (f_edit, _), (f_field, _) = (_spoken(lat.task, torch.from_numpy(all_of(k))) for k in ('was', 'low', 'high', 'edit', 'placebo'))
     rows = all_of('rows')
     some = np.unique(np.linspace(0, len(rows)-1, min(pairs, len(rows))).astype(int))
     kept = torch.cat([o['sides'] for o in parts if len(o['rows'])])[some]
@@ -189,7 +187,7 @@ def _setting(x, lat, names):
     table = table.astype(float).replace([np.inf, -np.inf], math.nan)
     sd = {n: v if v > 1e-5*max(1e-4, table[n].abs().mean()) else 0. for n,v in zip(table, _within_sd(table.values, lat))}
     asked = table if names is None else table[list(names)]
-    return asked, sd, {n: np.nanpercentile(asked[n], [1, 99]) if asked[n].notna().any() else (0, 0) for n in asked}, outs, np.array([_free_of(logits[:,[j]], l, lat.task).std() for j,l in enumerate(_labels_of(lat))])
+    return asked, sd, {n: np.nanpercentile(asked[n], [1, 99]) if asked[n].notna().any() else (0, 0) for n in asked}, outs, np.array([lat.task.free_of(logits[:,[j]], l).std() for j,l in enumerate(_labels_of(lat))])
 
 # %% ../nbs/07b_edits.ipynb #e64b95cf
 @patch

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import PIL.Image
 from fastai.vision.all import *
 
+from .tasks import Task, as_task
+from .walks import Walks
 from .learner import *
 from .latents import _show
 from .reference import *
@@ -40,9 +42,15 @@ class Counterfactuals:
     z_again:torch.Tensor # z of the pictures, `[n, kappas, dims]`
     logits_again:torch.Tensor # Logits of the pictures, `[n, kappas, outputs]`
     names:list # Of the outputs
-    task:str # 'category', 'labels' or 'score'
+    task:Task # A task or its name: 'category', 'labels' or 'score'
     reference:Reference # What distances are compared with
     flags:pd.DataFrame # Which of the originals are unlike what the model has learned
+
+    def __post_init__(self): self.task = as_task(self.task)
+    @property
+    def _walks(self):
+        "What the task needs of the walks"
+        return Walks(self.logits, self.output, self.goal, self.names)
 
     def __len__(self): return len(self.z)
     def k(self,
@@ -59,8 +67,7 @@ class Counterfactuals:
     @property
     def toward(self):
         "What each walk goes to: a class, a label or its absence, a score"
-        names = [self.names[o] for o in self.output]
-        return [f'not {n}' if start > 0 else n for n,start in zip(names, self.score(self.logits))] if self.task == 'labels' else names
+        return self.task.toward(self._walks)
 
 # %% ../nbs/06a_explain.ipynb #1162592f
 @patch
@@ -68,9 +75,7 @@ def score(self:Counterfactuals,
     logits:torch.Tensor # `[n, outputs]`
 ) -> torch.Tensor: # `[n]`: 0 on the boundary, or the score itself
     "What the walk changes: the logit difference of target and predicted class, or the logit or score beyond the boundary"
-    rows = torch.arange(len(self))
-    to = logits.double()[rows, self.output]
-    return to - logits.double()[rows, self.logits.argmax(1)] if self.task == 'category' else to - self.goal
+    return self.task.gap(self._walks, logits)
 
 @patch
 def gain(self:Counterfactuals,
@@ -87,18 +92,14 @@ def holds(self:Counterfactuals,
     kappa:float # Strength
 ) -> torch.Tensor: # `[n]` of bools
     "Is the picture read as the target: the class, the other side of the label's boundary or of the score's?"
-    again = self.logits_again[:,self.k(kappa)]
-    if self.task == 'category': return again.argmax(1) == self.output
-    return self.score(again).sign() == -self.score(self.logits).sign()
+    return self.task.holds(self._walks, self.logits_again[:,self.k(kappa)])
 
 @patch
 def flips(self:Counterfactuals,
     kappa:float # Strength
 ) -> list: # Names of labels a row
     "Labels beside the target that change in the picture"
-    if self.task != 'labels': return [[] for _ in range(len(self))]
-    changed = (self.logits_again[:,self.k(kappa)] > 0) != (self.logits > 0)
-    return [[n for j,n in enumerate(self.names) if row[j] and j != o] for row,o in zip(changed.tolist(), self.output.tolist())]
+    return self.task.flips(self._walks, self.logits_again[:,self.k(kappa)])
 
 # %% ../nbs/06a_explain.ipynb #fb3b59f3
 @patch
@@ -106,11 +107,7 @@ def _far_side(self:Counterfactuals):
     "Which training rows are where the walk goes to: of the class, with or without the label, beyond the score, `[n, train]`"
     targets = self.reference.train.targets
     if targets is None: targets = self.reference.train.preds
-    if self.task == 'category': return targets == self.output[:,None]
-    start = self.score(self.logits)[:,None]
-    if self.task == 'labels': return targets.reshape(len(targets), -1).T[self.output].bool() == (start < 0)
-    beyond = targets.reshape(len(targets), -1).T[self.output].double() - self.goal[:,None]
-    return torch.where(start < 0, beyond >= 0, beyond <= 0)
+    return self.task.far_side(self._walks, targets)
 
 # %% ../nbs/06a_explain.ipynb #c2574dd8
 @patch
@@ -118,51 +115,30 @@ def df(self:Counterfactuals,
     kappa:float=2. # Strength
 ) -> pd.DataFrame: # A row an image
     "Verdict, gain, distances, closeness and realism at one strength"
-    again, move, classes = self.logits_again[:,self.k(kappa)], kappa*self.move, self.task == 'category'
+    move = kappa*self.move
     d = dict(target=self.toward, holds=self.holds(kappa).tolist(), gain=self.gain(kappa).tolist(), distance=move.norm(dim=1).tolist(), distance_latent=self.reference.length(move).tolist())
-    if classes:
-        said = again.softmax(1).max(1)
-        d = {'from': [self.names[o] for o in self.logits.argmax(1)], **d, 'read as': [self.names[o] for o in said.indices], 'probability': said.values.tolist()}
-    else:
-        value = torch.sigmoid if self.task == 'labels' else lambda o: o
-        rows = torch.arange(len(self))
-        d = {**d, 'was': value(self.logits[rows, self.output]).tolist(), 'reads': value(again[rows, self.output]).tolist()}
-    if self.task == 'labels': d['also flipped'] = [', '.join(o) for o in self.flips(kappa)]
+    d = self.task.walk_columns(self._walks, self.logits_again[:,self.k(kappa)], d)
     d['closeness'] = self.reference.closeness(self.z, move, self._far_side())
     d['realism'] = torch.full((len(self),), math.nan, dtype=torch.float64)
-    for o in self.output.unique().tolist():
-        on = self.output == o
-        if not classes or o in self.reference.means: d['realism'][on] = self.reference.realism(self.z[on].double() + move[on], o if classes else None)
+    centre = self.task.clusters(self.output, len(self))
+    for k in centre.unique().tolist():
+        on = centre == k
+        if k in self.reference.means: d['realism'][on] = self.reference.realism(self.z[on].double() + move[on], k)
     return pd.DataFrame({**{k: v.numpy() if isinstance(v, torch.Tensor) else v for k,v in d.items()}, 'flagged': self.flags.because.tolist()})
 
 # %% ../nbs/06a_explain.ipynb #c7508838
 @patch
 def _moves(self:AAELearner, z, logits, target, change, threshold, output, cov):
     "Moves to the boundary, the outputs they go to, and the score there"
-    (w, c), task, n = self.head(), self.phase_loss.model.task, len(z)
-    if task == 'category':
-        if output is not None: raise ValueError("`output` is for scores: between classes the one to walk to is the `target`.")
-        if change is not None or threshold is not None: raise ValueError("`change` and `threshold` are for labels and scores: between classes a `target` is a class.")
-        if len(w) < 2: raise ValueError("The head has one class, so there's no other to walk to.")
-        if target is None: return *nearest_face(w, c, z, cov), None
-        wanted = torch.tensor([self._output(o) for o in (target if isinstance(target, (list, tuple, L, np.ndarray)) else [target]*n)])
-        if len(wanted) != n: raise ValueError(f"There are {len(wanted)} targets for {n} images: give one, or one for each image.")
-        moves = torch.zeros(n, w.shape[1], dtype=torch.float64)
-        for t in wanted.unique().tolist(): moves[wanted == t] = to_class(w, c, z[wanted == t], t, cov, names=self.output_names())
-        return moves, wanted, None
-    if task == 'labels':
-        if change is not None: raise ValueError("`change` is for scores: a label flips at its `threshold`.")
-        if output is not None: raise ValueError("`output` is for scores: the label to flip is the `target`.")
-        a = self.axis(target, threshold=threshold)
-        gaps, k, goal = a.score(z), self._output(a.high), c[self._output(a.high)].item() - a.bias
-    else:
-        if (target is None) == (change is None): raise ValueError("A walk along a score needs either the `target` value at its boundary or the `change` that is asked for.")
-        if threshold is not None: raise ValueError("`threshold` is for labels: the boundary of a score is its `target`.")
-        k = self.axis(output).index
-        gaps = (z.double() @ w[k] + c[k] - target) if change is None else torch.full((n,), -float(change), dtype=torch.float64)
-        goal = float(target) if change is None else logits[:,k].double() + change
-    moves, _ = _along(w[k].expand(n, -1), gaps, cov)
-    return moves, torch.full((n,), k), torch.as_tensor(goal, dtype=torch.float64).expand(n)
+    (w, c), names = self.head(), self.output_names()
+    to = self.phase_loss.model.task.destination((w, c), names, z, logits, target, change, threshold, output)
+    if to.gaps is not None: return _along(w[to.output], to.gaps, cov)[0], to.output, to.goal
+    if to.output is None: return *nearest_face(w, c, z, cov), None
+    moves = torch.zeros(len(z), w.shape[1], dtype=torch.float64)
+    for t in to.output.unique().tolist():
+        on = to.output == t
+        moves[on] = to_class(w, c, z[on], t, cov, names=names)
+    return moves, to.output, None
 
 # %% ../nbs/06a_explain.ipynb #ea576de8
 @patch
@@ -196,9 +172,7 @@ def counterfactuals(self:AAELearner,
 @patch
 def _caption(self:Counterfactuals, i, k):
     "What the picture is read as"
-    o = self.logits_again[i,k]
-    if self.task == 'category': return f'{self.names[o.argmax()]} ({o.softmax(0).max():.2f})'
-    return f'{o[self.output[i]].sigmoid():.2f}' if self.task == 'labels' else f'{o[self.output[i]]:.2f}'
+    return self.task.caption(self.logits_again[i,k], self.output[i], self.names)
 
 # %% ../nbs/06a_explain.ipynb #3e903199
 @patch
@@ -215,7 +189,7 @@ def plot(self:Counterfactuals,
     for j,kappa_ in enumerate(self.kappas):
         _show(axs[j+1], self.pictures[i,j]); axs[j+1].set_title(f'κ={kappa_:g}\n{self._caption(i, j)}', fontsize=9)
     self.plot_difference(i, kappa, axs[-1])
-    axs[0].set_ylabel(('score' if self.task == 'score' else f'to {self.toward[i]}') + ('\n(unusual image)' if self.flags.flagged[i] else ''), fontsize=9)
+    axs[0].set_ylabel(self.task.heading.format(self.toward[i]) + ('\n(unusual image)' if self.flags.flagged[i] else ''), fontsize=9)
     return axs
 
 # %% ../nbs/06a_explain.ipynb #e8682380

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from fastai.vision.all import *
 
+from .tasks import Task, as_task, output_index
 from .model import *
 from .images import _progress
 from .data import *
@@ -35,8 +36,9 @@ class Latents:
     targets:torch.Tensor # Classes `[n]`, labels `[n, outputs]`, scores `[n]` or `[n, outputs]`; None where the loader has none
     items:list # Identity of each row: path, name or position in the data set
     names:list # Name of each output
-    task:str='category' # 'category', 'labels' or 'score'
+    task:Task='category' # A task or its name: 'category', 'labels' or 'score'
 
+    def __post_init__(self): self.task = as_task(self.task)
     def __len__(self): return len(self.z)
     def __getitem__(self, i):
         "Some of the rows, by mask, indices or slice"
@@ -47,17 +49,15 @@ class Latents:
     @property
     def probs(self):
         "Probabilities of classes or labels; scores as they are"
-        return self.logits.softmax(1) if self.task == 'category' else self.logits.sigmoid() if self.task == 'labels' else self.logits
+        return self.task.probs(self.logits)
     @property
     def preds(self):
         "Predicted class `[n]`, labels `[n, outputs]` as 0 and 1, or score"
-        if self.task == 'category': return self.logits.argmax(1)
-        return (self.logits > 0).long() if self.task == 'labels' else self.logits.squeeze(1) if self.logits.shape[1] == 1 else self.logits
+        return self.task.preds(self.logits)
     @property
     def correct(self):
         "Is each class, or the whole set of labels, right?"
-        if self.targets is None or self.task == 'score': raise ValueError("Right or wrong can be told of categories and labels that have targets.")
-        return self.preds == self.targets if self.task == 'category' else (self.preds == self.targets).all(1)
+        return self.task.correct(self.logits, self.targets)
 
 # %% ../nbs/05_latents.ipynb #fe756886
 @patch
@@ -65,20 +65,12 @@ def texts(self:Latents,
     values:torch.Tensor # Targets or predictions
 ) -> list: # A text a row
     "Names of classes or labels, or scores as text"
-    if self.task == 'category': return [self.names[int(o)] for o in values]
-    if self.task == 'labels': return [';'.join(n for n,on in zip(self.names, o) if on) or 'none' for o in values]
-    return [', '.join(f'{v:.3g}' for v in o.reshape(-1).tolist()) for o in values]
+    return self.task.texts(values, self.names)
 
 @patch
 def df(self:Latents) -> pd.DataFrame: # Item, target, prediction, probability or logit, z
     "The rows as a table"
-    cols = dict(item=[str(o) for o in self.items])
-    if self.task == 'score': # a column for each score
-        one = len(self.names) == 1
-        if self.targets is not None: cols |= {'target' if one else f'target {n}': o.tolist() for n,o in zip(self.names, self.targets.reshape(len(self), -1).T)}
-        cols |= {'prediction' if one else f'prediction {n}': o.tolist() for n,o in zip(self.names, self.logits.T)}
-    else: cols |= ({} if self.targets is None else dict(target=self.texts(self.targets))) | dict(prediction=self.texts(self.preds))
-    if self.task == 'category': cols['probability'] = self.probs.max(1).values.tolist()
+    cols = dict(item=[str(o) for o in self.items]) | self.task.columns(self.logits, self.targets, self.names)
     outs = pd.DataFrame(self.logits.numpy(), columns=[f'logit {n}' for n in self.names])
     return pd.concat([pd.DataFrame(cols), outs, pd.DataFrame(self.z.numpy(), columns=[f'z{i}' for i in range(self.z.shape[1])])], axis=1)
 
@@ -190,7 +182,7 @@ def _latents(self:AAELearner, dl, path=None, rows=None):
         _write_meta(Path(path), Latents(None, None, None, items, names, model.task))
         return load_latents(path)
     targets = None if not gather.targets or gather.targets[0] is None else torch.cat(gather.targets)
-    if targets is not None and model.task == 'labels': targets = targets.reshape(n, -1)
+    if targets is not None: targets = model.task.as_rows(targets, n)
     return Latents(torch.cat(gather.zs), torch.cat(gather.logits), targets, items, names, model.task)
 
 # %% ../nbs/05_latents.ipynb #c51a8014
@@ -284,9 +276,7 @@ def head(self:AAELearner) -> tuple: # `[outputs, dims]` and `[outputs]`
 @patch
 def _output(self:AAELearner, name):
     "Index of an output by its name"
-    names = self.output_names()
-    if str(name) not in names: raise ValueError(f"There is no output '{name}': the outputs are {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}.")
-    return names.index(str(name))
+    return output_index(name, self.output_names())
 
 # %% ../nbs/05_latents.ipynb #ffd700af
 def _show(ax, im, **kwargs):

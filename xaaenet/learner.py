@@ -17,6 +17,7 @@ from fastai.callback.fp16 import AMPMode
 from fastai.callback.tracker import EarlyStoppingCallback
 from torchvision.models import resnet34
 
+from .tasks import target_task
 from .model import *
 from .onnx import * # gives `AAE` its `to_onnx`
 from .data import *
@@ -171,9 +172,7 @@ def aae_splitter(
     "Split into encoder and the rest, frozen parameters included, as `unet_learner` does"
     return L(model.encoder, nn.ModuleList([m for n,m in model.named_children() if n != 'encoder'])).map(params)
 
-def _target_task(y, loss_func):
-    "What is to be predicted, by the targets of a batch"
-    return 'labels' if isinstance(y, TensorMultiCategory) or loss_task(loss_func) == 'labels' else 'score' if y.is_floating_point() else 'category'
+
 
 # %% ../nbs/04_learner.ipynb #0e04e107
 @delegates(AAE.__init__, but=['input_size', 'input_channels', 'classes', 'gen_train', 'loss_func', 'arch', 'pretrained', 'task'])
@@ -207,7 +206,7 @@ def aae_learner(
     loss_func = ifnone(loss_func, getattr(dls.train_ds, 'loss_func', None))
     if loss_func is None: raise ValueError("The prediction loss can't be told from the dls: pass `loss_func`, for instance `CrossEntropyLossFlat()`.")
     _check_loss(loss_func, y, n_out)
-    model = AAE(tuple(x.shape[-2:]), x.shape[1], classes=n_out, arch=arch, pretrained=pretrained, loss_func=loss_func, task=task or _target_task(y, loss_func), **kwargs)
+    model = AAE(tuple(x.shape[-2:]), x.shape[1], classes=n_out, arch=arch, pretrained=pretrained, loss_func=loss_func, task=task or target_task(y, loss_func), **kwargs)
     learn = AAELearner(dls, model, opt_func=opt_func, lr=lr, splitter=splitter, cbs=cbs, metrics=metrics, path=path, model_dir=model_dir,
                        wd=wd, wd_bn_bias=wd_bn_bias, train_bn=train_bn, moms=moms, pretrained=pretrained and not isinstance(arch, nn.Module))
     return learn
@@ -236,7 +235,7 @@ def _n_rows(dl): return f'{len(dl.dataset):,}' if hasattr(getattr(dl, 'dataset',
 @patch
 def __repr__(self:AAELearner):
     m, n = self.phase_loss.model, [_n_rows(dl) for dl in self.dls.loaders[:2]]
-    return (f"AAELearner of {m.classes} {dict(category='classes', labels='labels', score='score(s)')[m.task]} on images of {m.input_channels}x{'x'.join(map(str, m.input_size))}: "
+    return (f"AAELearner of {m.classes} {m.task.outputs_word} on images of {m.input_channels}x{'x'.join(map(str, m.input_size))}: "
             f"{' training and '.join(n)} validation images, trained so far: {', '.join(self.records) or 'nothing'}")
 
 @patch
@@ -272,7 +271,7 @@ def _forget_unfinished(self:AAELearner, phase):
 # %% ../nbs/04_learner.ipynb #792645b0
 def _config(model):
     "What a model was made with"
-    return {k: getattr(model, k) for k in ('input_size', 'input_channels', 'encoding_dims', 'classes', 'task', 'skip_dropout')}
+    return dict({k: getattr(model, k) for k in ('input_size', 'input_channels', 'encoding_dims', 'classes', 'skip_dropout')}, task=model.task.name)
 
 @patch
 def _save_phase(self:AAELearner, phase, record):

@@ -25,8 +25,7 @@ class _Readout(nn.Module):
         m = self.model
         z = m.bottleneck(feature_map(m.encoder((x - m.mean) / m.std), m.input_size))
         logits = m.classify(z)
-        if not self.activation or m.task == 'score': return logits, z
-        return logits.softmax(1) if m.task == 'category' else logits.sigmoid(), z
+        return m.task.probs(logits) if self.activation else logits, z
 
 # %% ../nbs/01a_onnx.ipynb #366d6eb3
 @patch
@@ -39,7 +38,7 @@ def to_onnx(self:AAE,
     "Write encoder and head: images `[B, C, H, W]` in [0, 1] → predictions `[B, outputs]`, and z `[B, dims]`"
     try: import onnx, onnxscript
     except ImportError as e: raise ImportError("Writing an ONNX file needs two packages: `pip install onnx onnxscript` first.") from e
-    image, out = torch.zeros(2, self.input_channels, *self.input_size), 'probabilities' if activation and self.task != 'score' else 'score' if self.task == 'score' else 'logits'
+    image, out = torch.zeros(2, self.input_channels, *self.input_size), self.task.output_word(activation)
     kwargs = {**dict(dynamic_shapes=({0: torch.export.Dim('batch')},), verbose=False), **kwargs}
     try: res = torch.onnx.export(_Readout(self, activation).eval(), (image,), dynamo=True, input_names=['image'], output_names=[out, 'z'], **kwargs)
     except torch.onnx.OnnxExporterError as e:

@@ -34,12 +34,12 @@ def typical(
     n:int=5 # Rows a class
 ) -> pd.DataFrame: # Class, row, item, distance
     "Rows nearest to the centre of their class, among those that the model is right about (without targets: that it takes for the class)"
-    rows = []
+    def centres(values): return lat.task.clusters(values, len(lat))
+    right, rows = centres(lat.preds) == centres(ifnone(lat.targets, lat.preds)), []
     for k in reference.classes:
-        on = torch.arange(len(lat))
-        if lat.task == 'category': on = on[(lat.preds == k) & (lat.targets == k if lat.targets is not None else True)]
+        on = torch.arange(len(lat))[right & (centres(lat.preds) == k)]
         d = reference.radius(lat.z[on], k)
-        rows += [dict(row=on[j].item(), item=lat.items[on[j]], what=lat.names[k] if lat.task == 'category' else 'all', distance=d[j].item()) for j in d.argsort()[:n]]
+        rows += [dict(row=on[j].item(), item=lat.items[on[j]], what=lat.names[k] if lat.task.exclusive else 'all', distance=d[j].item()) for j in d.argsort()[:n]]
     return pd.DataFrame(rows)
 
 # %% ../nbs/06c_prototypes.ipynb #f8b1e366
@@ -50,7 +50,7 @@ def ambiguous(self:AAELearner,
     axis:Axis=None # Boundary to be near to; that between any two classes by default
 ) -> pd.DataFrame: # Row, item, distance
     "Rows nearest to a boundary"
-    if axis is None and lat.task != 'category': raise ValueError("Near to which boundary? Pass `axis=learn.axis(...)`, with a threshold for a score.")
+    if axis is None and not lat.task.exclusive: raise ValueError("Near to which boundary? Pass `axis=learn.axis(...)`, with a threshold for a score.")
     if axis is None:
         near = [(moves.norm(dim=1), behind) for moves,behind in (nearest_face(*self.head(), z) for z in lat.z.split(max(1, 20_000_000//(len(lat.names)*lat.z.shape[1]))))] # a move to each class is a large array
         d, behind = (torch.cat(o) for o in zip(*near))
@@ -66,7 +66,7 @@ def across(
     max_n:int=20_000 # Most rows to search, a random sample of more: every row is compared with every other
 ) -> pd.DataFrame: # Row, item and class of both, whitened distance
     "The closest pairs of rows that the model puts into different classes"
-    if lat.task != 'category': raise ValueError("Pairs across a boundary are of categories: for labels and scores see `ambiguous` with an axis.")
+    if not lat.task.exclusive: raise ValueError("Pairs across a boundary are of categories: for labels and scores see `ambiguous` with an axis.")
     some = np.arange(len(lat)) if len(lat) <= max_n else np.sort(np.random.RandomState(0).permutation(len(lat))[:max_n])
     lat = lat[some]
     white, preds, pairs = (lat.z.double() @ reference._whiten()).numpy(), lat.preds.numpy(), {}
@@ -84,7 +84,7 @@ def mislabelled(
     n:int=5 # Rows
 ) -> pd.DataFrame: # Row, item, label, prediction, probability of the label
     "Rows whose label the model believes least, where it believes in another"
-    if lat.task != 'category' or lat.targets is None: raise ValueError("Mislabelled rows can be told of categories with targets.")
+    if not lat.task.exclusive or lat.targets is None: raise ValueError("Mislabelled rows can be told of categories with targets.")
     p, wrong = lat.probs[torch.arange(len(lat)), lat.targets.long()], lat.preds != lat.targets
     order = [i for i in p.argsort().tolist() if wrong[i]][:n]
     return pd.DataFrame([dict(row=i, item=lat.items[i], what=f'labelled {lat.names[lat.targets[i]]}, read as {lat.names[lat.preds[i]]}', probability=p[i].item()) for i in order],
@@ -158,7 +158,7 @@ def plot_map(self:Latents,
     some = np.arange(len(self)) if len(self) <= max_n else np.sort(np.random.RandomState(0).permutation(len(self))[:max_n])
     lat, by = self[some], None if by is None else np.asarray(by)[some]
     xy, pca = latent_map(lat.z, method)
-    by = ifnone(by, np.asarray(lat.texts(ifnone(lat.targets, lat.preds))) if lat.task != 'score' else ifnone(lat.targets, lat.preds).reshape(len(lat), -1)[:,0].numpy())
+    by = ifnone(by, lat.task.colour_by(ifnone(lat.targets, lat.preds), lat.names))
     if by.dtype.kind in 'fiu': plt.colorbar(ax.scatter(*xy.T, s=10, c=by, cmap='viridis'), ax=ax, label='score')
     else:
         names = [o for o in lat.names if o in by] + sorted(set(by) - set(lat.names))
@@ -213,17 +213,9 @@ def plot_pls(self:Latents,
     "PLS biplot with cross-validated scores"
     if self.targets is None: raise ValueError("PLS needs targets.")
     if ax is None: _,ax = plt.subplots(figsize=(5.6,4.6), layout='constrained')
-    lat, groups = self, _codes(groups, len(self))
-    for o in (high, low):
-        if self.task != 'score' and (o is not None or o is high) and o not in self.names: raise ValueError(f"There is no output '{o}' to tell from the rest: the outputs are {', '.join(self.names[:20])}.")
-    if self.task == 'score': y, by = self.targets.reshape(len(self), -1)[:,0 if high is None else self.names.index(high)].numpy(), None
-    else:
-        names = np.asarray(self.texts(self.targets)) if self.task == 'category' else np.where(self.targets[:,self.names.index(high)].bool(), high, f'not {high}')
-        if low is not None:
-            on = np.isin(names, [high, low])
-            lat, names, groups = self[on], names[on], None if groups is None else groups[on]
-        y, by = (names == high).astype(float), np.where(names == high, high, low or ('the rest' if self.task == 'category' else f'not {high}'))
-    scores, loadings, r = pls_scores(lat.z, y, groups=groups)
+    groups = _codes(groups, len(self))
+    on, y, by = self.task.told_apart(self.targets, self.names, high, low)
+    scores, loadings, r = pls_scores(self[on].z, y, groups=None if groups is None else groups[on])
     if by is None: plt.colorbar(ax.scatter(*scores.T, s=10, c=y, cmap='viridis'), ax=ax, label='target')
     else:
         for o in dict.fromkeys(by): ax.scatter(*scores[by == o].T, s=10, color=class_colour(o, self.names), label=o)
@@ -243,7 +235,7 @@ def plot_severity(self:Latents,
     ax=None # Axes to draw on
 ): # The axes
     "Mean target in bins along the severity direction, with its standard error"
-    if self.task != 'score' or self.targets is None: raise ValueError("Severity needs a model of a score, and targets.")
+    if not self.task.graded or self.targets is None: raise ValueError("Severity needs a model of a score, and targets.")
     if ax is None: _,ax = plt.subplots(figsize=(5.4,3.4), layout='constrained')
     s, y = axis.score(self.z).numpy(), self.targets.reshape(len(self), -1)[:,axis.index].double().numpy()
     ax.scatter(s, y, s=6, alpha=0.3, color='grey')
@@ -260,14 +252,14 @@ def plot_reliability(self:Latents,
     ax=None # Axes to draw on
 ): # The axes
     "How often is it right when it says p? With the Brier score and the expected calibration error"
-    if self.task == 'score' or self.targets is None: raise ValueError("Calibration is of probabilities, and needs targets.")
+    if not self.task.has_probabilities or self.targets is None: raise ValueError("Calibration is of probabilities, and needs targets.")
     if ax is None: _,ax = plt.subplots(figsize=(3.6,3.4), layout='constrained')
-    p, y = (self.probs.max(1).values, self.correct) if self.task == 'category' else (self.probs.flatten(), self.targets.flatten())
+    p, y = self.task.promised(self.logits, self.targets)
     p, y = p.numpy(), y.numpy().astype(int)
     share, said = calibration_curve(y, p, n_bins=bins, strategy='quantile')
     groups = np.array_split(np.argsort(p), bins)
     ece = sum(len(g)*abs(p[g].mean() - y[g].mean()) for g in groups if len(g))/len(p)
     brier = _metrics(self.probs.numpy(), self.targets.numpy())['Brier']
     ax.plot([0,1], [0,1], color='grey', lw=1, ls='--'); ax.plot(said, share, 'o-', color='#4477aa')
-    ax.set(xlabel='probability that the model gives', ylabel='share that is right' if self.task == 'category' else 'share that is so', title=f'Brier {brier:.3f}, calibration error {ece:.3f}', xlim=(0,1.02), ylim=(0,1.02))
+    ax.set(xlabel='probability that the model gives', ylabel=self.task.right_word, title=f'Brier {brier:.3f}, calibration error {ece:.3f}', xlim=(0,1.02), ylim=(0,1.02))
     return ax

@@ -52,7 +52,7 @@ class Reference:
     ):
         self.train, self.q, self.task = train, q, train.task
         self.paths, self.n_train = _paths_of([*train.items, *held_out.items] if known is None else known), ifnone(n_train, len(train))
-        cls = train.targets if train.task == 'category' and train.targets is not None else torch.zeros(len(train), dtype=torch.long)
+        cls = train.task.clusters(train.targets, len(train))
         self.classes = [k for k in cls.unique().tolist() if (cls == k).sum() > 1]
         if not self.classes: raise ValueError(f"A reference needs two training images of one class at least, and there are {len(train)} in all.")
         self.cov = self._cov(train.z)

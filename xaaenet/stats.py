@@ -104,7 +104,7 @@ def _intervals(models, targets, n_boot, codes, seed):
 
 # %% ../nbs/05a_stats.ipynb #9b7daa91
 def _measured(lat, plain=None, n_boot=1000, groups=None, seed=0):
-    if lat.task == 'score' or lat.targets is None: raise ValueError("Accuracy and AUC are for categories and labels with targets: for scores see `ordinal_error`.")
+    if not lat.task.has_probabilities or lat.targets is None: raise ValueError("Accuracy and AUC are for categories and labels with targets: for scores see `ordinal_error`.")
     models = dict(model=lat.probs.numpy()) | ({} if plain is None else dict(plain=np.asarray(plain)))
     if plain is not None and models['plain'].shape != models['model'].shape: raise ValueError(f"The other classifier's probabilities are {models['plain'].shape}, and {models['model'].shape} are needed.")
     return _intervals(models, lat.targets.numpy(), n_boot, _codes(groups, len(lat)), seed)

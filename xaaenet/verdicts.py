@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from fastai.vision.all import *
 
+from .tasks import Task, as_task
 from .learner import *
 from .latents import *
 from .latents import _show
@@ -21,7 +22,7 @@ from .stats import _boot, _codes
 from .reference import *
 from .cues import *
 from .association import *
-from .association import _check_asked, _check_rows, _forest, _free_columns, _free_of, _index, _labels_of
+from .association import _check_asked, _check_rows, _forest, _free_columns, _index, _labels_of
 from .edits import *
 from .edits import _read_anew, _setting, _spoken, _used
 
@@ -43,8 +44,10 @@ class Verdicts:
     groups:int # Groups among them; None without
     held_out:bool=True # Were rows refused that the model knows?
     most_flagged:float=0.1 # Share of flagged edits beyond which nothing is established
-    task:str='category' # 'category', 'labels' or 'score'
+    task:Task='category' # A task or its name: 'category', 'labels' or 'score'
     compared:str='' # With how many of the training images the rows were compared, where not with all
+
+    def __post_init__(self): self.task = as_task(self.task)
 
 # %% ../nbs/07c_verdicts.ipynb #0b21636a
 def _is(v, u): return (v == u).fillna(False).astype(bool) # nullable columns say NA of a gap
@@ -108,7 +111,7 @@ def _curve(learn, x, lat, name, sd, usual, outs, logit_sd, doses, groups, n_boot
         got = torch.cat(gots).cpu()
         ok = ((got*np.sign(d) >= 0.8*abs(d)*sd) & (base + got >= usual[0]) & (base + got <= usual[1])).numpy()
         if ok.sum() < 5: continue
-        new = (_spoken(lat, learn.read(torch.cat(ys)[torch.as_tensor(ok, device=device)])[1])[0] - f[ok])/logit_sd
+        new = (_spoken(lat.task, learn.read(torch.cat(ys)[torch.as_tensor(ok, device=device)])[1])[0] - f[ok])/logit_sd
         for j,out in enumerate(outs):
             low, high = _boot(new[:,j], None if groups is None else groups[ok], n_boot, seed)
             yield dict(cue=name, output=out, dose=got.numpy()[ok].mean()/sd, change=new[:,j].mean(), low=low, high=high, n=int(ok.sum()))
@@ -182,7 +185,7 @@ def judge(self:AAELearner,
     def one_curve(n): return _curve(self, x[some], lat[some], n, sd[n], usual[n], outs, logit_sd, (-1, -0.5, -0.25, 0.25, 0.5, 1), None if groups is None else groups[some], n_boot, seed)
     curves = [o for n in self._bar(list(edited), 'dose curves') for o in one_curve(n)] if curve and edited else []
     shown = [o for o in outs if output is None or o == str(output)]
-    free = np.stack([_free_of(logits_of(lat)[0][:,[j]], l, lat.task)[:,0] for j,l in enumerate(_labels_of(lat))], 1)
+    free = np.stack([lat.task.free_of(logits_of(lat)[0][:,[j]], l)[:,0] for j,l in enumerate(_labels_of(lat))], 1)
     return Verdicts(table=_combine(found, effects, gate, alpha), skill=gate, coverage={o: v for o,v in coverage(table, lat, groups, seed=seed).items() if o in shown},
                     subgroups=None if meta is None else pd.DataFrame(list(_by_subgroup(meta, edited, outs, logit_sd, groups, n_boot, seed))), curves=pd.DataFrame(curves), edited=edited, outputs=shown,
                     cue_values=table, cue_free=pd.DataFrame(_free_columns(table.values.astype(float), lat), columns=table.columns), logits=free[:,[outs.index(o) for o in shown]],
@@ -199,7 +202,7 @@ def _number(v): return f'{v:+.2f}'
 @patch
 def words(self:Verdicts) -> list: # Sentences
     "The verdicts in words"
-    res, what = [], 'score' if self.task == 'score' else 'logit'
+    res, what = [], self.task.unit
     for out in self.outputs:
         rows, gate = self.table[self.table.output == out], self.skill['by_output'].set_index('output').loc[out]
         if not gate.passed:
