@@ -57,9 +57,9 @@ def study(learn, judged):
     lat = learn.latents(dl=dl)
     ok = lat.correct
     rows_of, x, own = ok.nonzero().flatten(), learn.images(dl)[ok], lat.targets[ok]
-    plain, ref = learn.paint(lat.z), learn.reference()
+    plain, ref = learn.decode(lat.z), learn.reference()
     own_cov = own_radii(learn, ref)
-    res = dict(accuracy=ok.float().mean().item(), plain_kept=(learn.read(plain)[1].argmax(1) == lat.preds).float().mean().item(),
+    res = dict(accuracy=ok.float().mean().item(), plain_kept=(learn.encode(plain)[1].argmax(1) == lat.preds).float().mean().item(),
                plain_judged=(judged(plain) == lat.targets).float().mean().item(), ms_ssim=ms_ssim(plain, learn.images(dl)).item(), swd=sliced_wasserstein(lat.z)/gaussian_swd(*lat.z.shape))
     rows = []
     for t in range(10):
@@ -71,7 +71,7 @@ def study(learn, judged):
         table_ = cfs.df(2.)
         cols = {f'holds {k:g}': cfs.holds(k).numpy() for k in kappas} | {f'in z {k:g}': (cfs.said[:,cfs.k(k)].argmax(1) == t).numpy() for k in (1.2, 2.)}
         rows.append(pd.DataFrame(dict(image=rows_of[on].numpy(), own=own[on].numpy(), target=t, gain=cfs.gain(2.).numpy(), closeness=table_.closeness, realism=table_.realism,
-                                      still=ref.realism(cfs.z, t).numpy(), own_cov=own_cov(cfs.walked(2.), t).numpy(), disturbed=(learn.read(disturb(two))[1].argmax(1) == t).numpy(), judged=(judged(two) == t).numpy(), **cols)))
+                                      still=ref.realism(cfs.z, t).numpy(), own_cov=own_cov(cfs.walked(2.), t).numpy(), disturbed=(learn.encode(disturb(two))[1].argmax(1) == t).numpy(), judged=(judged(two) == t).numpy(), **cols)))
     return res, pd.concat(rows, ignore_index=True)
 
 def interval(df, f, n=500):

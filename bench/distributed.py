@@ -43,7 +43,7 @@ class FirstStep(Callback):
         self.aae.gen_train = self.gen
         self.batch = [o.clone() for o in (*self.xb, *self.yb)]
     @property
-    def aae(self): return self.learn.phase_loss.model
+    def aae(self): return self.learn.aae
 
 def shard_gradients(model, phase, gen, batches):
     "The gradients of one process that accumulates the shards: of the step, and of the discriminator's after it"

@@ -98,7 +98,7 @@ def train(x, y, n_valid, seed, epochs, bs):
     return learn
 
 def read(learn, x, y):
-    z, logits = learn.read(x)
+    z, logits = learn.encode(x)
     return Latents(z, logits, torch.as_tensor(y), list(range(len(y))), ['low','high'])
 
 def diff(logits): return (logits[:,1] - logits[:,0]).double().numpy()
@@ -107,8 +107,8 @@ def within(v, y): return np.sqrt(np.concatenate([(v[y == c] - v[y == c].mean())*
 def truth(learn, scenes, p, y, name):
     "The effect of a parameter: the same scenes drawn again with it half a standard deviation up and down"
     sd = within(p[name], y)
-    f = [diff(learn.read(scenes.draw({**p, name: p[name] + s*sd/2}))[1]) for s in (1,-1)]
-    return (f[0] - f[1]).mean()/within(diff(learn.read(scenes.draw(p))[1]), y)
+    f = [diff(learn.encode(scenes.draw({**p, name: p[name] + s*sd/2}))[1]) for s in (1,-1)]
+    return (f[0] - f[1]).mean()/within(diff(learn.encode(scenes.draw(p))[1]), y)
 
 def study(seed, parameters, n_train=1000, n_test=500, epochs=6, bs=64):
     "A trained model with its test scenes"
@@ -134,8 +134,8 @@ def run_planted(seed):
     v = learn.judge(x, lat, names, curve=0)
     t, true = v.table.set_index('cue'), {n: truth(learn, scenes, p, y, n.split()[0]) for n in names}
     raw = {n: np.corrcoef(v.cue_values[n], y)[0,1] for n in names}
-    moved = {n: (learn.read(scenes.draw({**p, n: p[n] + 1}))[1] == lat.logits).all().item() for n in ('masked', 'confounded')}
-    res = dict(cause=cause, skill=v.skill['passed'], accuracy=lat.correct.float().mean().item(), coverage=v.coverage['high'], identical=all(moved.values()), gap=max(abs(raw[n] - raw[cause]) for n in names),
+    moved = {n: (learn.encode(scenes.draw({**p, n: p[n] + 1}))[1] == lat.logits).all().item() for n in ('masked', 'confounded')}
+    res = dict(cause=cause, skill=v.skill.passed, accuracy=lat.correct.float().mean().item(), coverage=v.coverage['high'], identical=all(moved.values()), gap=max(abs(raw[n] - raw[cause]) for n in names),
                true=true, effect=t.effect.to_dict(), low=t.low.to_dict(), high=t.high.to_dict(), verdict=t.verdict.to_dict(), associated=t.associated.to_dict(), r=t.r.to_dict(), flagged=t.flagged.to_dict())
     if supervised_pls_latent:
         scores, *_ = supervised_pls_latent(lat.z.numpy(), y)
@@ -176,8 +176,8 @@ def run_random(seed):
     def parameters(rng, n, test): return balanced(rng, n), dict(brightness=rng.randn(n), contrast=rng.randn(n))
     learn, scenes, p, y, x, (xt, yt) = study(seed, parameters, n_train=150, epochs=15, bs=32)
     lat, seen = read(learn, x, y), read(learn, xt, yt)
-    open_ = learn.judge(x, lat, list(p), curve=0, skill_p=1).table
-    return dict(refused=not skill(lat)['passed'], refused_in_sample=not skill(seen)['passed'], used=bool(open_.verdict.str.startswith('used').any()), associated=bool(open_.associated.any()))
+    open_ = learn.judge(x, lat, list(p), curve=0, max_p=1).table
+    return dict(refused=not lat.skill().passed, refused_in_sample=not seen.skill().passed, used=bool(open_.verdict.str.startswith('used').any()), associated=bool(open_.associated.any()))
 
 # --- no model at all
 def run_noise(job):
@@ -191,7 +191,7 @@ def run_noise(job):
     lat = Latents(torch.tensor(z), torch.tensor(np.stack([-axis/2, axis/2], 1)), torch.tensor(y), list(range(n)), ['low','high'])
     one = replace(lat, targets=torch.zeros(n, dtype=torch.long)) # all rows in one stratum: no conditioning
     table = pd.DataFrame(dict(c=c))
-    res = dict(ours=bool(associated(table, lat, n_perm=999, n_boot=1).associated[0]), unconditioned=bool(associated(table, one, n_perm=99, n_boot=1, alpha=0.05).associated[0]))
+    res = dict(ours=bool(lat.associated(table, n_perm=999, n_boot=1).associated[0]), unconditioned=bool(one.associated(table, n_perm=99, n_boot=1, fdr=0.05).associated[0]))
     if supervised_pls_latent:
         scores, *_ = supervised_pls_latent(z, y)
         a = compute_pls_feature_alignment(scores[:,0], scores[:,1], ((c - c.mean())/c.std())[:,None], ['c'])['c']
@@ -204,7 +204,7 @@ def run_groups(seed, n=20, each=10):
     for kind,y in (('label of the patient', balanced(rng, n)[g]), ('label of the image', balanced(rng, n*each)), ('score', rng.randn(n*each).astype(np.float32))):
         c, l = rng.randn(n)[g] + 0.3*rng.randn(n*each), torch.tensor(rng.randn(n)[g] + 0.3*rng.randn(n*each))
         lat = Latents(torch.zeros(n*each, 1), l[:,None] if kind == 'score' else torch.stack([-l/2, l/2], 1), torch.tensor(y), list(g), ['score'] if kind == 'score' else ['low','high'], 'score' if kind == 'score' else 'category')
-        res[kind] = {k: bool(associated(pd.DataFrame(dict(c=c)), lat, o, n_perm=499, n_boot=1).associated[0]) for k,o in (('whole', g), ('rows', None))}
+        res[kind] = {k: bool(lat.associated(pd.DataFrame(dict(c=c)), o, n_perm=499, n_boot=1).associated[0]) for k,o in (('whole', g), ('rows', None))}
     return res
 
 def run_scores(seed, n=300):
@@ -213,7 +213,7 @@ def run_scores(seed, n=300):
     for kind,y,f in (('uniform', rng.rand(n), np.sin), ('normal, tanh', rng.randn(n), np.tanh), ('lognormal, log', np.exp(rng.randn(n)), np.log), ('five grades', rng.randint(5, size=n), np.square)):
         l = torch.tensor(f(y) + 0.3*f(y).std()*rng.randn(n))[:,None]
         lat = Latents(torch.zeros(n, 1), l, torch.tensor(y, dtype=torch.float32), list(range(n)), ['score'], 'score')
-        res[kind] = bool(associated(pd.DataFrame(dict(c=f(y) + 0.3*f(y).std()*rng.randn(n))), lat, n_perm=499, n_boot=1).associated[0])
+        res[kind] = bool(lat.associated(pd.DataFrame(dict(c=f(y) + 0.3*f(y).std()*rng.randn(n))), n_perm=499, n_boot=1).associated[0])
     return res
 
 # --- the table

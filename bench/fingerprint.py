@@ -74,14 +74,14 @@ def fingerprints(kind):
     held_out = learn.dls.test_dl(list(zip(images, labels))[420:560], with_labels=True)
     lat, preds = learn.latents(dl=held_out), learn.get_preds(dl=held_out, with_decoded=True, with_loss=True)
     cf = learn.counterfactuals(learn.images(held_out)[:24], **walks[kind])
-    v = learn.judge(held_out, names=['brightness', 'contrast', 'asymmetry'], skill_p=1, n_boot=200, curve=20)
+    v = learn.judge(held_out, names=['brightness', 'contrast', 'asymmetry'], max_p=1, n_boot=200, curve=20)
     with tempfile.TemporaryDirectory() as d:
-        output = None if kind == 'category' else lat.names[-1]
-        numbers, data = report_numbers(report(learn, f'{d}/r.html', held_out, verdicts=v, walks=12, output=output))
+        output = None if kind == 'category' else lat.outputs[-1]
+        numbers, data = report_numbers(report(learn, f'{d}/r.html', held_out, verdicts=v, n_walks=12, output=output))
     return {'weights': digest(*learn.model.state_dict().values()),
             'predictions': digest(*preds), 'latents': digest(lat.z, lat.logits, lat.targets, lat.df()),
             'counterfactuals': digest(cf.move, cf.pictures, cf.z_again, cf.logits_again, cf.df()),
-            'verdicts': digest(v.table, v.curves, v.coverage, v.words(), v.limits),
+            'verdicts': digest(v.table, v.curves, dict(v.coverage), v.words(), v.limits),
             "report's numbers": digest(numbers), "report's data": digest(data)}
 
 if __name__ == '__main__':

@@ -180,7 +180,7 @@ def fits(cfg):
     with learn.no_bar(), learn.no_logging():
         done = learn.fit_phases(1, 1, 1, save=False)
         preds = learn.get_preds()[0]
-    m = learn.phase_loss.model
+    m = learn.aae
     assert list(done) == list(phases), list(done)
     finite(losses=learn.recorder.losses, preds=preds, **{f'{p}: {k}': v for p,r in done.items() for k,v in r['metrics'].items()}, **dict(m.named_parameters()))
     shaped(preds=(preds, (nv, m.classes)), z=(m.encode(xv), (nv, m.encoding_dims)), picture=(m.reconstruct(xv), xv.shape))

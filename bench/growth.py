@@ -52,8 +52,8 @@ def main(most):
         for n in sizes:
             lat, *cost = measured(lambda: learn.latents(dl=loader(n), path=Path(d)/str(n))); note('latents, memory-mapped', n, *cost)
             for what,f in {'map, PCA': lambda: plt.close(lat.plot_map().figure), 'map, t-SNE of a sample': lambda: plt.close(lat.plot_map(method='tsne', max_n=1000).figure),
-                           'prototypes': lambda: typical(lat, ref), 'nearest to a boundary': lambda: learn.ambiguous(lat), 'pairs across a boundary': lambda: across(lat, ref),
-                           'performance with intervals': lambda: performance(lat, n_boot=100)}.items(): note(what, n, *measured(f)[1:])
+                           'prototypes': lambda: lat.typical(ref), 'nearest to a boundary': lambda: learn.ambiguous(lat), 'pairs across a boundary': lambda: lat.across(ref),
+                           'performance with intervals': lambda: lat.metrics(n_boot=100)}.items(): note(what, n, *measured(f)[1:])
             del lat
         for n in [o for o in (400, 1600, 4000, 16_000) if o <= most]: note('report', n, *measured(lambda: report(learn, f'{d}/r.html', loader(n, 500), maps=('pca',)))[1:])
     table.say('--- growth from a tenth to the largest')

@@ -10,7 +10,7 @@ warnings.filterwarnings('ignore')
 import sklearn.datasets
 from xaaenet.all import *
 from xaaenet.data import _check_labels
-from xaaenet.images import _looked
+from xaaenet.images import _inspected
 from _table import Table # after fastai's names, of which one is the same
 
 torch.set_num_threads(1)
@@ -191,7 +191,7 @@ def per_file(f, paths, repeats=3, anew=True):
     "Milliseconds a file, the best of some turns, in which the files are new or known already"
     best = math.inf
     for _ in range(repeats):
-        if anew: _looked.clear()
+        if anew: _inspected.clear()
         start = time.perf_counter(); f(paths); best = min(best, time.perf_counter() - start)
     return best*1000/len(paths)
 for kind in ('jpg', 'png'):

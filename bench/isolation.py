@@ -133,7 +133,7 @@ def saved_files(table):
         torch.save(learn.model, d/'run'/'model.pt')
         held = learn.dls.test_dl(list(zip(arrays[300:400], digits.target[300:400])), with_labels=True)
         learn.latents(dl=held, path=d/'run'/'latents'); learn.latents(0).save(d/'run'/'train latents')
-        report(learn, d/'run'/'report.html', held, images='none')
+        report(learn, d/'run'/'report.html', held, pictures='none')
         images = [x.as_subclass(torch.Tensor) for dl in (learn.dls.train.new(shuffle=False), learn.dls.valid, held) for b in dl for x in b[0].cpu()]
         files = [f for f in (d/'run').rglob('*') if f.is_file()]
         got = found(d/'run', images)

@@ -34,7 +34,7 @@ def fit(learn, *phases):
 
 def measure(learn):
     lat, x = learn.latents(dl=learn.dls.test_dl(test, with_labels=True)), learn.images(test)
-    pics, z = learn.paint(lat.z), lat.z
+    pics, z = learn.decode(lat.z), lat.z
     return dict(accuracy=lat.correct.float().mean().item(), ms_ssim=ms_ssim(pics, x).item(), l1=F.l1_loss(pics, x).item(),
                 swd=sliced_wasserstein(z)/gaussian_swd(*z.shape), auc=auc_gaussian(z))
 

@@ -57,10 +57,10 @@ def tiles(sheet):
 
 learn, test = digits()
 found = [o.judge(test) for o in (learn, digits(1)[0])]
-files = {k: report(learn, out/f'{k}.html', test, images=k, verdicts=found[0], seeds=over_seeds(found)) for k in ('all', 'z-only', 'none')}
+files = {k: report(learn, out/f'{k}.html', test, pictures=k, verdicts=found[0], seeds=over_seeds(found)) for k in ('all', 'z-only', 'none')}
 learn2, crops = photos()
 start = time.time()
-files['2,000 photos'] = report(learn2, out/'photos.html', crops, walks=20, title=f'Photos {evil[0]}')
+files['2,000 photos'] = report(learn2, out/'photos.html', crops, n_walks=20, title=f'Photos {evil[0]}')
 
 table.row('2,000 photos of 64 px, 20 walks: seconds to write', time.time() - start)
 table.say('what the files hold')
@@ -74,7 +74,7 @@ table.row('  z-only: sheets of images', sum(k.startswith('image') or k == 'walk_
 table.row('  none: pictures of any kind', len(re.findall('data:image|UklGR|iVBORw0KGgo|/9j/4AAQ', files['none'].read_text())), most=0)
 x = learn.images(test)
 painted = tiles(sheets['z-only']['picture'])[:len(x)].mean(1, keepdim=True)
-table.row('  z-only: distance of its pictures to those painted from z', F.l1_loss(painted, learn.paint(learn.read(x)[0])), most=0.02, note=f'to the images {F.l1_loss(painted, x):.3f}')
+table.row('  z-only: distance of its pictures to those painted from z', F.l1_loss(painted, learn.decode(learn.encode(x)[0])), most=0.02, note=f'to the images {F.l1_loss(painted, x):.3f}')
 
 find_apart = """(() => { // the point that lies farthest from all others, and where it is on the screen
   const P = JSON.parse(document.getElementById('data').textContent).points, [mx, my] = P.maps[document.getElementById('map-method').value], map = document.getElementById('map');

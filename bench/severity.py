@@ -35,5 +35,5 @@ for name,y in targets.items():
         lat = learn.latents(dl=learn.dls.test_dl([(arrays[i], np.float32(y[i])) for i in test], with_labels=True))
         s, t = lat.logits[:,0], lat.targets.flatten()
         table.row(f'{name}, {label}: ordinal error (random order 0.5)', ordinal_error(s, t), note=f'Spearman {spearmanr(s, t)[0]:.3f}, R² {1 - ((s-t)**2).mean()/t.var():.3f}, '
-                  f'MS-SSIM {ms_ssim(learn.paint(lat.z), learn.images([(arrays[i], 0.) for i in test])).item():.3f}')
+                  f'MS-SSIM {ms_ssim(learn.decode(lat.z), learn.images([(arrays[i], 0.) for i in test])).item():.3f}')
 table.end()

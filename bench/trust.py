@@ -21,8 +21,8 @@ def trained(seed):
     return learn, valid, test
 
 def measured(learn, x):
-    z, _ = learn.read(x)
-    return z, reconstruction_errors(learn.paint(z), x)
+    z, _ = learn.encode(x)
+    return z, reconstruction_errors(learn.decode(z), x)
 
 def letter(c, size=32):
     im = PIL.Image.new('L', (size, size))
@@ -40,18 +40,18 @@ def textures(size=32, n=200):
 table, rng, rates = Table('trust'), np.random.RandomState(0), []
 for seed in range(3):
     learn, valid, test = trained(seed)
-    rates.append(learn.flags(test).flagged.mean()) # as a user has it: limits of the validation set, which chose the best epochs
+    rates.append(learn.out_of_distribution(test).flagged.mean()) # as a user has it: limits of the validation set, which chose the best epochs
     x = learn.images(valid + test)
     z, errors = measured(learn, x)
     held, halves = learn.latents(dl=learn.dls.test_dl(valid + test, with_labels=True)), []
     for _ in range(100):
         a, b = np.array_split(rng.permutation(len(held)), 2)
-        halves.append(Reference(learn.reference().train, held[a], errors[a]).flags(held.z[b], errors[b]).flagged.mean())
+        halves.append(Reference(learn.reference().train, held[a], errors[a]).out_of_distribution(held.z[b], errors[b]).flagged.mean())
     table.row(f'seed {seed}: false alarms in per cent, limits of the {len(valid)} validation images', 100*rates[-1], note=f'{len(test)} test images; limits of random halves of both: {100*np.mean(halves):.2f}')
 table.row('false alarms in per cent, mean of the seeds', 100*np.mean(rates), least=0.5, most=1.5, note='each seed has a split of its own')
 g, x = torch.Generator().manual_seed(1), learn.images(test)
 for name,o in {'uniform noise': torch.rand(200, 1, 32, 32, generator=g), 'digits in noise of σ=0.3': (x[:200] + 0.3*torch.randn(200, 1, 32, 32, generator=g)).clamp(0, 1), 'inverted digits': 1 - x,
                'letters': torch.stack([letter(c) for c in string.ascii_uppercase + string.ascii_lowercase])[:,None], 'textures': textures(), 'digits upside down': x.flip(2), 'blank images': torch.zeros(1, 1, 32, 32)}.items():
-    f = learn.flags(o)
+    f = learn.out_of_distribution(o)
     table.row(f'detected in per cent: {name}', 100*f.flagged.mean(), note=f'{len(o)} images; by z {100*f.because.str.contains("z").mean():.0f}, by picture {100*f.because.str.contains("picture").mean():.0f}')
 table.end()

@@ -24,15 +24,15 @@ class Attributions:
     "What each pixel adds to the score along a decision axis, compared with a baseline"
     images:torch.Tensor # `[n, C, H, W]`
     maps:torch.Tensor # `[n, C, H, W]`
-    score:torch.Tensor # Of the images, `[n]`
-    base:torch.Tensor # Of the baseline, `[n]`
+    decision:torch.Tensor # Of the images, `[n]`
+    baseline:torch.Tensor # Of the baseline, `[n]`
     axis:Axis # What the score is
 
     def __len__(self): return len(self.images)
     @property
     def gap(self):
         "What the shares of each image lack to the difference of the scores, `[n]`"
-        return self.score - self.base - self.maps.double().sum((1,2,3))
+        return self.decision - self.baseline - self.maps.double().sum((1,2,3))
 
 # %% ../nbs/06b_attributions.ipynb #b005c832
 @patch
@@ -46,7 +46,7 @@ def attributions(self:AAELearner,
     "Integrated gradients of the score along `axis`, through encoder and head"
     try: from captum.attr import IntegratedGradients
     except ImportError as e: raise ImportError("Attributions need captum: `pip install captum` first.") from e
-    x, axis, model = self.images(images), axis or self.axis(), self.phase_loss.model
+    x, axis, model = self.images(images), axis or self.axis(), self.aae
     base, w = torch.as_tensor(baseline, dtype=x.dtype).expand_as(x), axis.weight.float().to(model.mean.device)
     def score(x): return model.encode(x) @ w + axis.bias
     def scores(x): return torch.cat([score(o.to(w)) for o in x.split(bs)]).double().cpu()
@@ -68,7 +68,7 @@ def plot(self:Attributions,
     axs = ax if ax is not None else plt.subplots(1, n, figsize=(1.5*n, 1.9), layout='constrained')[1]
     if len(axs) != n: raise ValueError(f"{n} axes are needed, and {len(axs)} were given.")
     m = self.maps[i].sum(0)
-    _show(axs[0], self.images[i]); axs[0].set_title(f'image\nscore {self.score[i]:.2f}', fontsize=9)
+    _show(axs[0], self.images[i]); axs[0].set_title(f'image\nscore {self.decision[i]:.2f}', fontsize=9)
     axs[1].imshow(m, cmap='RdBu_r', vmin=-m.abs().max(), vmax=m.abs().max()); axs[1].set(xticks=[], yticks=[])
     axs[1].set_title(f'{self.axis}\nsum {m.sum():.2f}', fontsize=9)
     if counterfactuals is not None:

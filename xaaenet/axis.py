@@ -28,7 +28,7 @@ class Axis:
     bounded:bool=True # Is score 0 a boundary?
     index:int=None # Of the output `high`
 
-    def score(self,
+    def decision(self,
         z:torch.Tensor # `[n, dims]`
     ):
         "Logit difference, logit or score beyond the boundary of each row of `z`"
@@ -37,7 +37,7 @@ class Axis:
         z:torch.Tensor # `[n, dims]`
     ):
         "Distance of each row to the boundary, negative on the side of `low`"
-        return self.score(z) / self.weight.norm()
+        return self.decision(z) / self.weight.norm()
     def contributions(self,
         z:torch.Tensor # `[n, dims]` or `[dims]`
     ):
@@ -57,7 +57,7 @@ def axis(self:AAELearner,
     threshold:float=None # Probability (labels; 0.5 by default) or score (none by default) at the boundary
 ) -> Axis:
     "The exact decision axis of two classes, one class against the rest, a label, or a score"
-    return Axis(*self.phase_loss.model.task.axis(*self.head(), self.output_names(), high, low, threshold))
+    return Axis(*self.aae.task.axis(*self.head(), self.output_names(), high, low, threshold))
 
 # %% ../nbs/06_axis.ipynb #7e33e090
 @patch
@@ -70,14 +70,14 @@ def plot(self:Axis,
 ): # The axes
     "Histogram of scores along the axis, with the boundary"
     if ax is None: _,ax = plt.subplots(figsize=(6,2.8), layout='constrained')
-    score = self.score(lat.z).numpy()
+    score = self.decision(lat.z).numpy()
     if by is None:
         if lat.targets is None: by = ['all']*len(lat)
-        else: by = lat.task.sides(lat.targets, lat.names, self.high, self.low, only)
+        else: by = lat.task.sides(lat.targets, lat.outputs, self.high, self.low, only)
     by = np.asarray(by, dtype=str)
     names = [o for o in (self.low, self.high) if o in by] if only and self.high in by else sorted(set(by))
     edges = np.histogram_bin_edges(score[np.isin(by, names)], bins)
-    for n in names: ax.hist(score[by == n], edges, alpha=0.6, label=f'{n} (n={(by == n).sum()})', color=class_colour(n, lat.names))
+    for n in names: ax.hist(score[by == n], edges, alpha=0.6, label=f'{n} (n={(by == n).sum()})', color=class_colour(n, lat.outputs))
     if self.bounded: ax.axvline(0, color='black', lw=1, ls='--', label='boundary')
     ax.set(xlabel=f'{self}: ' + lat.task.axis_word, ylabel='images')
     ax.set_ylim(top=1.3*ax.get_ylim()[1]) # room for the legend
@@ -99,7 +99,7 @@ def plot_contributions(self:Axis,
     bars = [('bias', self.bias)] + ([('others', rest.item())] if len(c) > n else []) + [(f'z{i}', c[i].item()) for i in top.tolist()[::-1]]
     ax.barh(*zip(*bars), color=['#4477aa' if v > 0 else '#cc6677' for _,v in bars])
     ax.axvline(0, color='black', lw=0.8)
-    ax.set(xlabel=f'contribution to {self} (sum {self.score(z).item():.2f})')
+    ax.set(xlabel=f'contribution to {self} (sum {self.decision(z).item():.2f})')
     return ax
 
 # %% ../nbs/06_axis.ipynb #9b5de90b

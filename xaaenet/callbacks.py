@@ -38,7 +38,7 @@ class AdversarialGame(Callback):
         self.n_disc,self.n_gen,self.adaptive = n_disc,n_gen,adaptive
 
     @property
-    def aae(self): return self.learn.phase_loss.model
+    def aae(self): return self.learn.aae
     @property
     def alternating(self): return self.learn.phase_loss.phase.name == 'adversarial'
 
@@ -155,7 +155,7 @@ class KeepBest(TrackerCallback):
         "A copy of all weights and statistics"
         return {k: v.detach().clone() for k,v in self.aae.state_dict().items()}
     @property
-    def aae(self): return self.learn.phase_loss.model
+    def aae(self): return self.learn.aae
 
 # %% ../nbs/03a_callbacks.ipynb #3961e7cc
 def _batch_items(dl, i):
@@ -205,13 +205,13 @@ class WatchCollapse(Callback):
     order,run_train = TrackerCallback.order+5,False
     def __init__(self,
         won:float=0.1, # Discriminator loss under which it has won, two epochs in a row
-        used:float=0.1, # Share of the latent dimensions under which z has collapsed
-    ): self.won,self.used = won,used
+        share:float=0.1, # Share of the latent dimensions under which z has collapsed
+    ): self.won,self.share = won,share
 
     def before_fit(self): self.said,self.wins = [],0
     def before_validate(self): self.n,self.sum,self.outer = 0,0.,0.
     def after_pred(self):
-        z = self.learn.phase_loss.model.z.detach().float()
+        z = self.learn.aae.z.detach().float()
         self.n,self.sum,self.outer = self.n+len(z),self.sum+z.sum(0),self.outer+z.T@z
 
     def say(self,
@@ -231,7 +231,7 @@ class WatchCollapse(Callback):
         cov = self.outer/self.n - mean[:,None]*mean
         dims, var = len(mean), max(0., cov.trace().item()/len(mean))
         if var < 0.01: self.say('variance', f"z hardly varies over the validation images (variance {var:.2g}, a Gaussian's is 1), so all images look alike to the head: try a lower `lr`, or see that validation images are like those of the training set.")
-        elif dims >= 10 and (used := effective_dims(cov)) < self.used*dims: self.say('dims', f"z moves in about {used:.1f} of its {dims} dimensions: raise `cov_weight`, or make a model with fewer `encoding_dims`.")
+        elif dims >= 10 and (used := effective_dims(cov)) < self.share*dims: self.say('dims', f"z moves in about {used:.1f} of its {dims} dimensions: raise `cov_weight`, or make a model with fewer `encoding_dims`.")
 
 # %% ../nbs/03a_callbacks.ipynb #ea12003e
 class GatherLatents(Callback):
@@ -243,6 +243,6 @@ class GatherLatents(Callback):
 
     def before_validate(self): self.zs,self.logits,self.targets = [],[],[]
     def after_pred(self):
-        z, logits, targs = self.learn.to_detach((self.learn.phase_loss.model.z, self.learn.pred.float(), self.learn.yb[0] if self.learn.yb else None))
+        z, logits, targs = self.learn.to_detach((self.learn.aae.z, self.learn.pred.float(), self.learn.yb[0] if self.learn.yb else None))
         if self.store is not None: return self.store(z, logits, targs)
         self.zs.append(z); self.logits.append(logits); self.targets.append(targs)

@@ -65,15 +65,15 @@ def _pack(o, tensors, at):
     if isinstance(o, torch.Tensor):
         tensors[at] = o.detach().as_subclass(torch.Tensor)
         return {'tensor': at, 'on': o.device.type} if o.device.type != 'cpu' else {'tensor': at}
-    if isinstance(o, dict): return {'dict': [[k, _pack(v, tensors, f'{at}.{k}')] for k,v in o.items() if isinstance(k, (str, int)) or _not_plain(k)]}
-    if not isinstance(o, (list, tuple, L)): _not_plain(o)
+    if isinstance(o, dict): return {'dict': [[k, _pack(v, tensors, f'{at}.{k}')] for k,v in o.items() if isinstance(k, (str, int)) or _refuse_type(k)]}
+    if not isinstance(o, (list, tuple, L)): _refuse_type(o)
     kind = 'tuple' if isinstance(o, tuple) else 'L' if isinstance(o, L) else 'list'
     if len(o) > 16 and all(type(v) is float for v in o): return {kind: {'floats': _pack(torch.tensor(o, dtype=torch.float64), tensors, at)}}
     if len(o) > 16 and all(isinstance(v, torch.Tensor) and v.dim() == 0 and (v.dtype, v.device.type) == (o[0].dtype, 'cpu') for v in o): # a Recorder's losses
         return {kind: {'scalars': _pack(torch.stack([v.detach().as_subclass(torch.Tensor) for v in o]), tensors, at)}}
     return {kind: [_pack(v, tensors, f'{at}.{i}') for i,v in enumerate(o)]}
 
-def _not_plain(o): raise TypeError(f"A checkpoint holds numbers, text and tensors, not a {type(o).__name__}.")
+def _refuse_type(o): raise TypeError(f"A checkpoint holds numbers, text and tensors, not a {type(o).__name__}.")
 
 # %% ../nbs/03c_checkpoint.ipynb #82f86889
 def _unpack(o, tensors):

@@ -288,7 +288,7 @@ def _check_names(names):
     if unknown := [n for n in names or [] if n not in cues]: raise ValueError(f"There is no cue {', '.join(unknown)}: the cues are {', '.join(cues)}, and `@cue` registers others.")
 
 def cue_table(
-    source, # Paths of image files, images `[n, C, H, W]` in [0, 1], or a loader
+    images, # Paths of image files, images `[n, C, H, W]` in [0, 1], or a loader
     names:list=None, # Cues to measure; all that are registered by default
     bs:int=64, # Images at a time, of those that are in memory
     device=None # Where to compute; the CPU by default, of images the device that they are on
@@ -298,15 +298,15 @@ def cue_table(
     _check_names(names)
     def of(channels): return [cues[n] for n in names] if names is not None else [c for c in cues.values() if c.channels <= channels]
     parts, chosen, index = [], of(3), None
-    if isinstance(source, np.ndarray): source = torch.from_numpy(source)
-    if isinstance(source, torch.Tensor) or isinstance(source, (DataLoader, torch.utils.data.DataLoader)):
-        dl, _, plain = ([(o,) for o in source.as_subclass(torch.Tensor).split(bs)], None, nullcontext()) if isinstance(source, torch.Tensor) else _in_order(source)
+    if isinstance(images, np.ndarray): images = torch.from_numpy(images)
+    if isinstance(images, torch.Tensor) or isinstance(images, (DataLoader, torch.utils.data.DataLoader)):
+        dl, _, plain = ([(o,) for o in images.as_subclass(torch.Tensor).split(bs)], None, nullcontext()) if isinstance(images, torch.Tensor) else _in_order(images)
         with plain:
             for x,*_ in dl:
                 if not parts: check_images(x); chosen = of(x.shape[1])
-                parts.append(_measure(x.as_subclass(torch.Tensor).to(device or (x.device if isinstance(source, torch.Tensor) else 'cpu')).float(), chosen))
+                parts.append(_measure(x.as_subclass(torch.Tensor).to(device or (x.device if isinstance(images, torch.Tensor) else 'cpu')).float(), chosen))
     else:
-        index = [str(f) for f in ([source] if isinstance(source, (str, Path)) else source)]
+        index = [str(f) for f in ([images] if isinstance(images, (str, Path)) else images)]
         parts = [_from_files(index, chosen, device or 'cpu')] if index else []
     if not parts or not len(parts[0]): raise ValueError("No images were given.")
     return pd.DataFrame(torch.cat(parts).numpy(), columns=[c.name for c in chosen], index=index)

@@ -126,17 +126,17 @@ def train_phases(
         if not n: continue
         print(f'{phase} phase')
         getattr(learn, f'fit_{phase}')(n, lr=lr)
-        pictures[phase] = learn.paint(learn.read(show)[0])
+        pictures[phase] = learn.decode(learn.encode(show)[0])
     return pictures
 
 # %% ../nbs/10_demo.ipynb #89877f32
 def image_grid(
     rows:dict, # Name → images `[n, C, H, W]`
-    axs=None # Axes to draw on, one a picture
+    ax=None # Axes to draw on, one a picture
 ): # Axes `[rows, n]`
     "Draw rows of images with their names"
     n = max(len(o) for o in rows.values())
-    if axs is None: _,axs = plt.subplots(len(rows), n, figsize=(n, 1.02*len(rows)+0.25), squeeze=False, layout='constrained')
+    axs = ax if ax is not None else plt.subplots(len(rows), n, figsize=(n, 1.02*len(rows)+0.25), squeeze=False, layout='constrained')
     for row,(name,ims) in zip(axs, rows.items()):
         for ax,im in zip(row, ims):
             ax.imshow(im.permute(1,2,0) if len(im) == 3 else im.mean(0), cmap='gray', vmin=0, vmax=1)
@@ -182,7 +182,7 @@ def evaluate(
 ) -> dict: # Figures on `test`
     "Measure prediction, reconstruction and latent space on `test`, beside what each is worth"
     lat, images = lat or learn.latents(dl=learn.dls.test_dl(test, with_labels=True)), learn.images(test)
-    pics, z = learn.paint(lat.z), lat.z
+    pics, z = learn.decode(lat.z), lat.z
     return dict(accuracy=lat.correct.float().mean().item(), ms_ssim=ms_ssim(pics, images).item(), l1=F.l1_loss(pics, images).item(),
                 swd=sliced_wasserstein(z), swd_gaussian=gaussian_swd(*z.shape), auc_gaussian=auc_gaussian(z),
                 **baselines(learn, train, test, z.shape[1]), n_test=len(test))

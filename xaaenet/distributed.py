@@ -49,12 +49,12 @@ def _leave_group():
     "Without this, threads of the process group may abort a process that has ended well"
     if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
 
-_plain_norms = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
+_batch_norms = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
 
 @contextmanager
 def _synced_norms(model):
     "Batch norms over all processes for a while; z's own stays with each"
-    norms = [(m, type(m)) for m in model.modules() if type(m) in _plain_norms]
+    norms = [(m, type(m)) for m in model.modules() if type(m) in _batch_norms]
     for m,_ in norms: m.__class__,m.process_group = nn.SyncBatchNorm,None
     try: yield model
     finally:

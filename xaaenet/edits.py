@@ -127,7 +127,7 @@ def edit_cue(self:AAELearner,
 # %% ../nbs/07b_edits.ipynb #3e23faeb
 def _edit_batch(learn, c, x, was, i, unit, usual, dose, reference, others, seed):
     "Some images edited both ways, on the model's device, and what is read of them"
-    x, sides, oks, moved = x.to(learn.phase_loss.model.mean.device), [], [], 0.
+    x, sides, oks, moved = x.to(learn.aae.mean.device), [], [], 0.
     base = c(x).cpu().numpy()
     for s in (-1, 1):
         y, got = edit(c, x, torch.full((len(x),), s*dose*unit, device=x.device))
@@ -140,11 +140,11 @@ def _edit_batch(learn, c, x, was, i, unit, usual, dose, reference, others, seed)
     if not len(on): return res
     k = torch.as_tensor(on, device=x.device)
     (low, high), x, moved, oks = [o[k] for o in sides], x[k], moved[on]/unit, [o[on] for o in oks]
-    (z_low, l_low), (z_high, l_high) = learn.read(low), learn.read(high)
-    flagged = [reference.flags(z, reconstruction_errors(learn.paint(z), y.cpu())).flagged.values[ok] for z,y,ok in ((z_low, low, oks[0]), (z_high, high, oks[1]))]
+    (z_low, l_low), (z_high, l_high) = learn.encode(low), learn.encode(high)
+    flagged = [reference.out_of_distribution(z, reconstruction_errors(learn.decode(z), y.cpu())).flagged.values[ok] for z,y,ok in ((z_low, low, oks[0]), (z_high, high, oks[1]))]
     up = torch.as_tensor(oks[1])
     field = _placebo(x, torch.where(up.to(x.device).view(-1,1,1,1), high, low) - x, seed + int(i[0]))
-    return res | dict(dose=moved, was=was[torch.as_tensor(on)].numpy(), low=l_low.numpy(), high=l_high.numpy(), edit=torch.where(up[:,None], l_high, l_low).numpy(), placebo=learn.read(field)[1].numpy(),
+    return res | dict(dose=moved, was=was[torch.as_tensor(on)].numpy(), low=l_low.numpy(), high=l_high.numpy(), edit=torch.where(up[:,None], l_high, l_low).numpy(), placebo=learn.encode(field)[1].numpy(),
                       flagged=np.concatenate(flagged), shift=(_measure(high, others) - _measure(low, others)).numpy()/moved[:,None] if others else np.zeros((len(on), 0)), sides=torch.stack([low, x, high], 1).cpu())
 
 # %% ../nbs/07b_edits.ipynb #d637833d
@@ -175,14 +175,14 @@ def _read_anew(learn, x, lat):
     "`lat` with what the model says of the images as edits are read: mixed precision, under which latents may have been made, rounds otherwise"
     if len(x) != len(lat): raise ValueError(f"There are {len(x)} images and {len(lat)} rows of latents: pass those of the very images.")
     _check_rows(lat)
-    logits = learn.read(x)[1]
+    logits = learn.encode(x)[1]
     off = (logits - lat.logits).abs().amax(1)/lat.logits.std(0).mean().clamp_min(1e-6)
     if off.median() > 0.1 or (off > 0.5).float().mean() > 0.1: raise ValueError("The images aren't those of the latents, row by row: what the model says of them now differs from the logits that were passed.")
     return replace(lat, logits=logits)
 
 def _setting(x, lat, names):
     "What edits are measured in: the cues that are asked for, standard deviations of all (an edit is watched for the others too), usual ranges, outputs and the standard deviations of their logits"
-    (logits, outs), names = logits_of(lat), [names] if isinstance(names, str) else names
+    (logits, outs), names = lat.spoken_logits(), [names] if isinstance(names, str) else names
     table = cue_table(x) if names is None else cue_table(x, [*names, *(c.name for c in cues.values() if c.name not in names and c.channels <= x.shape[1])])
     table = table.astype(float).replace([np.inf, -np.inf], math.nan)
     sd = {n: v if v > 1e-5*max(1e-4, table[n].abs().mean()) else 0. for n,v in zip(table, _within_sd(table.values, lat))}
@@ -191,8 +191,8 @@ def _setting(x, lat, names):
 
 # %% ../nbs/07b_edits.ipynb #e64b95cf
 @patch
-def used(self:AAELearner,
-    source, # Held-out images: a loader, items, or images `[n, C, H, W]`; all are held in memory
+def edit_effects(self:AAELearner,
+    images, # Held-out images: a loader, items, or images `[n, C, H, W]`; all are held in memory
     lat:Latents, # Of the same rows, with targets
     output:str=None, # Which output; all by default
     names:list=None, # Cues; all that are registered by default
@@ -207,12 +207,12 @@ def used(self:AAELearner,
 ) -> pd.DataFrame: # A row a cue and output: effect with its interval, what else moved, placebo, verdict
     "Edit each cue of each image up and down, and see what the logits do; without the gates of `judge`, so *used* is only as good as the model and the rows"
     _check_asked(self, names, output)
-    x, groups = self.images(source), _codes(groups, len(lat))
+    x, groups = self.images(images), _codes(groups, len(lat))
     lat = _read_anew(self, x, lat)
-    return _used(self, x, lat, _setting(x, lat, names), output, groups, dose, margin, most_flagged, n_boot, reference, {} if keep is None else keep, seed)
+    return _edit_effects(self, x, lat, _setting(x, lat, names), output, groups, dose, margin, most_flagged, n_boot, reference, {} if keep is None else keep, seed)
 
 # %% ../nbs/07b_edits.ipynb #08fa9e8e
-def _used(learn, x, lat, setting, output, groups, dose, margin, most_flagged, n_boot, reference, keep, seed):
+def _edit_effects(learn, x, lat, setting, output, groups, dose, margin, most_flagged, n_boot, reference, keep, seed):
     "A row a cue and output; `keep` gets the edits"
     (table, sd, usual, outs, logit_sd), rows = setting, []
     for name in learn._bar(table.columns, 'edits'):

@@ -108,7 +108,7 @@ def _oddities(im):
     if getattr(im, 'is_animated', False) and im.format != 'MPO': yield 'several frames, of which the first is read' # a camera's MPO holds a preview
 
 # %% ../nbs/02_images.ipynb #4b54b181
-def _look(file):
+def _parse(file):
     "Size and oddities of an image file, all of which is parsed"
     with PIL.Image.open(file) as im:
         size = tuple(im.size)
@@ -118,9 +118,9 @@ def _look(file):
         return size, tuple(_oddities(im))
 
 # %% ../nbs/02_images.ipynb #bfd3e6d4
-_looked = {} # what `_look` said, by file, length and time of the last change
+_inspected = {} # what `_look` said, by file, length and time of the last change
 
-def _judge(file, read=None):
+def _inspect(file, read=None):
     "Size and oddities of a file, and what is wrong with it for `read`; None if nothing is"
     size, odd, why = None, (), None
     try:
@@ -128,8 +128,8 @@ def _judge(file, read=None):
         if not stat.S_ISREG(info.st_mode): raise ValueError(f"it is {'a folder' if stat.S_ISDIR(info.st_mode) else 'not a file'}")
         if not info.st_size: raise ValueError('it is empty (0 bytes)')
         key = hash((str(file), info.st_size, info.st_mtime_ns))
-        if key not in _looked: _looked[key] = _look(file)
-        size, odd = _looked[key]
+        if key not in _inspected: _inspected[key] = _parse(file)
+        size, odd = _inspected[key]
     except Exception as e: why = _why(e) # decoders raise what they like
     if read is not None and (why or odd) and why not in ('it is a folder', 'it is not a file'):
         try: read(file); why = None
@@ -143,12 +143,12 @@ def _progress(it, what, total=None):
     bar.comment = what # a console's bar takes none in its making
     return bar
 
-def _judge_all(files, n_workers=8):
+def _inspect_all(files, n_workers=8):
     "`_judge` of each of `files`, a dict of their readers, in threads"
     pool = ThreadPoolExecutor(n_workers)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', module='PIL') # they don't name the file
-            judged = pool.map(_judge, files, files.values())
+            judged = pool.map(_inspect, files, files.values())
             return dict(zip(files, _progress(judged, 'files', len(files)) if len(files) >= 1000 else judged))
     finally: pool.shutdown(cancel_futures=True)

@@ -35,7 +35,7 @@ class Latents:
     logits:torch.Tensor # `[n, outputs]`
     targets:torch.Tensor # Classes `[n]`, labels `[n, outputs]`, scores `[n]` or `[n, outputs]`; None where the loader has none
     items:list # Identity of each row: path, name or position in the data set
-    names:list # Name of each output
+    outputs:list # Name of each output
     task:Task='category' # A task or its name: 'category', 'labels' or 'score'
 
     def __post_init__(self): self.task = as_task(self.task)
@@ -65,13 +65,13 @@ def texts(self:Latents,
     values:torch.Tensor # Targets or predictions
 ) -> list: # A text a row
     "Names of classes or labels, or scores as text"
-    return self.task.texts(values, self.names)
+    return self.task.texts(values, self.outputs)
 
 @patch
 def df(self:Latents) -> pd.DataFrame: # Item, target, prediction, probability or logit, z
     "The rows as a table"
-    cols = dict(item=[str(o) for o in self.items]) | self.task.columns(self.logits, self.targets, self.names)
-    outs = pd.DataFrame(self.logits.numpy(), columns=[f'logit {n}' for n in self.names])
+    cols = dict(item=[str(o) for o in self.items]) | self.task.columns(self.logits, self.targets, self.outputs)
+    outs = pd.DataFrame(self.logits.numpy(), columns=[f'logit {n}' for n in self.outputs])
     return pd.concat([pd.DataFrame(cols), outs, pd.DataFrame(self.z.numpy(), columns=[f'z{i}' for i in range(self.z.shape[1])])], axis=1)
 
 # %% ../nbs/05_latents.ipynb #758800dc
@@ -93,7 +93,7 @@ def save(self:Latents,
     return path
 
 def _write_meta(path, lat):
-    (path/'latents.json').write_text(json.dumps(dict(items=[o if isinstance(o, int) else str(o) for o in lat.items], names=lat.names, task=lat.task)))
+    (path/'latents.json').write_text(json.dumps(dict(items=[o if isinstance(o, int) else str(o) for o in lat.items], outputs=lat.outputs, task=lat.task)))
 
 # %% ../nbs/05_latents.ipynb #b0d54429
 def load_latents(
@@ -124,7 +124,7 @@ class _ToFiles:
 def _in_order(dl, rows=None):
     "A loader of all (or some) rows of `dl`'s data set in order, without `Normalize`; its data set; and a context without augmentation"
     if isinstance(dl, DataLoader): # fastai's; its subclasses weight or thin out the rows
-        dl = plain_dl(dl).new(shuffle=False, drop_last=False, **({'cls': TfmdDL} if isinstance(dl, TfmdDL) else {}))
+        dl = strip_normalize(dl).new(shuffle=False, drop_last=False, **({'cls': TfmdDL} if isinstance(dl, TfmdDL) else {}))
         ds, n = dl.dataset, len(dl.dataset) if hasattr(dl.dataset, '__len__') else None
         if n is not None: dl.get_idxs = lambda: list(range(n) if rows is None else rows)
     elif isinstance(dl, torch.utils.data.DataLoader):
@@ -168,7 +168,7 @@ def latents(self:AAELearner,
 # %% ../nbs/05_latents.ipynb #32b3469d
 @patch
 def _latents(self:AAELearner, dl, path=None, rows=None):
-    (dl, ds, plain), model = _in_order(dl, rows), self.phase_loss.model
+    (dl, ds, plain), model = _in_order(dl, rows), self.aae
     if not hasattr(ds, '__len__'): raise TypeError("Latents need a loader whose data set has a length, and this one's has none: use `learn.dls.test_dl(items)`.")
     n = len(ds) if rows is None or isinstance(ds, torch.utils.data.Subset) else len(rows)
     gather, in_fit = GatherLatents(None if path is None else _ToFiles(path, n)), hasattr(getattr(self, 'progress', None), 'mbar')
@@ -192,7 +192,7 @@ def _shared_latents(self:AAELearner, dl, path=None):
     cb, n = self.distributed, len(dl.dataset)
     per = -(-n // num_distrib())
     rows = [min(i, n-1) for i in range(rank_distrib()*per, (rank_distrib()+1)*per)] # the last share is filled up with the last row
-    self.phase_loss.model.to(cb.device)
+    self.aae.to(cb.device)
     lat = self._latents(dl, rows=rows)
     lat = replace(lat, items=_identities(dl.dataset, n), **{k: cb.all_rows(v, n) for k in _arrays if (v := getattr(lat, k)) is not None})
     if path is None: return lat
@@ -202,35 +202,35 @@ def _shared_latents(self:AAELearner, dl, path=None):
 @patch
 def output_names(self:AAELearner) -> list: # A text an output
     "Names of classes, labels or scores: the vocabulary of the dls, or their numbers"
-    return _task_names(getattr(self.dls, 'vocab', None), self.phase_loss.model.classes)
+    return _task_names(getattr(self.dls, 'vocab', None), self.aae.classes)
 
 # %% ../nbs/05_latents.ipynb #065c444f
 @patch
-def paint(self:AAELearner,
+def decode(self:AAELearner,
     z:torch.Tensor, # Latent vectors `[n, dims]`
     bs:int=64 # Rows at a time
 ) -> torch.Tensor: # Pictures `[n, C, H, W]`, rounded to 8 bits, on the CPU
     "What latent vectors look like"
-    model = self.phase_loss.model
+    model = self.aae
     with torch.no_grad(), self.mode_lock, evaluating(model): return torch.cat([to_8_bit(model.decode(o.to(model.mean)).clamp(0, 1)).cpu() for o in z.split(bs)])
 
 @patch
-def read(self:AAELearner,
+def encode(self:AAELearner,
     images:torch.Tensor, # `[n, C, H, W]` in [0, 1]
     bs:int=64 # Rows at a time
 ) -> tuple: # z `[n, dims]` and logits `[n, outputs]`, on the CPU
     "z and logits of images or pictures"
-    model = self.phase_loss.model
+    model = self.aae
     with torch.no_grad(), self.mode_lock, evaluating(model): zs = [model.encode(o.to(model.mean)) for o in images.split(bs)]; return torch.cat(zs).cpu(), torch.cat([model.classify(z) for z in zs]).cpu()
 
 # %% ../nbs/05_latents.ipynb #bebe2fdb
-def _listed(source):
-    "One path as a list of it; a folder and an empty source are refused"
-    if isinstance(source, (str, Path)):
-        if Path(source).is_dir(): raise ValueError(f"{source} is a folder: pass the images in it, `get_image_files('{source}')`.")
-        return [Path(source)]
-    if not len(source): raise ValueError("No images were given.")
-    return source
+def _listed(images):
+    "One path as a list of it; a folder and an empty images are refused"
+    if isinstance(images, (str, Path)):
+        if Path(images).is_dir(): raise ValueError(f"{images} is a folder: pass the images in it, `get_image_files('{images}')`.")
+        return [Path(images)]
+    if not len(images): raise ValueError("No images were given.")
+    return images
 
 # %% ../nbs/05_latents.ipynb #37370477
 class _chunks:
@@ -252,25 +252,25 @@ class _chunks:
 # %% ../nbs/05_latents.ipynb #209e0e7e
 @patch
 def images(self:AAELearner,
-    source, # A loader; a list of items such as files or arrays; or images `[n, C, H, W]` in [0, 1]
-    n:int=None # As many of the first ones; all by default
+    images, # A loader; a list of items such as files or arrays; or images `[n, C, H, W]` in [0, 1]
+    max_n:int=None # As many of the first ones; all by default
 ) -> torch.Tensor: # `[n, C, H, W]` in [0, 1], in order and without augmentation
     "Images as the model takes them"
-    if isinstance(source, torch.Tensor): xs = [source[:n].as_subclass(torch.Tensor).cpu()]
+    if isinstance(images, torch.Tensor): xs = [images[:max_n].as_subclass(torch.Tensor).cpu()]
     else:
-        if not isinstance(source, (DataLoader, torch.utils.data.DataLoader)):
-            source = _listed(source)
-            source = self.dls.test_dl(source[:n] if isinstance(source, (pd.DataFrame, L)) else list(source)[:n])
-        with self.mode_lock: xs = list(_chunks(source, n))
+        if not isinstance(images, (DataLoader, torch.utils.data.DataLoader)):
+            images = _listed(images)
+            images = self.dls.test_dl(images[:max_n] if isinstance(images, (pd.DataFrame, L)) else list(images)[:max_n])
+        with self.mode_lock: xs = list(_chunks(images, max_n))
     if not xs or not len(xs[0]): raise ValueError("No images were given.")
     check_images(xs[0])
-    return torch.cat(xs)[:n]
+    return torch.cat(xs)[:max_n]
 
 # %% ../nbs/05_latents.ipynb #92fbe482
 @patch
 def head(self:AAELearner) -> tuple: # `[outputs, dims]` and `[outputs]`
     "Weights and biases of the head, in float64 on the CPU"
-    h = self.phase_loss.model.head
+    h = self.aae.head
     return h.weight.detach().cpu().double(), h.bias.detach().cpu().double() # MPS has no float64
 
 @patch

@@ -48,13 +48,17 @@ class AAELearner(Learner):
         super().__init__(dls, model, loss_func=self.phase_loss, cbs=L(AdversarialGame()) + L(cbs), **kwargs)
 
     @property
+    def aae(self):
+        "The `AAE` itself, also where `model` is wrapped, as under DDP"
+        return self.phase_loss.model
+    @property
     def phase(self): return self.phase_loss.phase.name
     @property
     def records(self): return self.__dict__.setdefault('_records', {})
     @property
     def metrics(self):
         if self.phase_loss.predicting: return L()
-        mets = self._mets[self.phase] if self.phase_loss.model.cons_weight else self._mets[self.phase].filter(lambda m: m.name != 'cons')
+        mets = self._mets[self.phase] if self.aae.cons_weight else self._mets[self.phase].filter(lambda m: m.name != 'cons')
         return mets + (self._metrics if self.phase == 'classifier' else L())
     @metrics.setter
     def metrics(self, v): self._metrics = L(v).map(mk_metric)
@@ -85,7 +89,7 @@ def in_phase(self:AAELearner,
 @contextmanager
 def _mode(self:AAELearner, predicting=False, **attrs):
     "Set attributes of the model for a while, one thread at a time; leave autocast and drop the game's batches whatever happens"
-    with self.mode_lock, _with(self.phase_loss.model, **attrs), _with(self.phase_loss, predicting=predicting):
+    with self.mode_lock, _with(self.aae, **attrs), _with(self.phase_loss, predicting=predicting):
         try: yield
         finally:
             for cb in self._grab_cbs(DeviceMixedPrecision): cb.leave()
@@ -113,7 +117,7 @@ def _do_one_batch(self:AAELearner):
     "MS-SSIM refuses what isn't a number before there is a loss to look at"
     try: Learner._do_one_batch(self)
     except ValueError:
-        watch, pic = first(self.cbs.filter(risinstance(StopAtNaN))), self.phase_loss.model.decoder_output
+        watch, pic = first(self.cbs.filter(risinstance(StopAtNaN))), self.aae.decoder_output
         if watch and self.training and (_not_finite((*self.xb, *self.yb)) or pic is not None and not pic.isfinite().all()): watch.stop()
         raise
 
@@ -122,7 +126,7 @@ def _do_one_batch(self:AAELearner):
 def fit(self:AAELearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
     "Fit the current phase; the decoder runs only where its picture is needed"
     _check_sizes(self.dls, num_distrib() if hasattr(self, 'distributed') else 1)
-    kept = keep_memory() if self.phase_loss.model.mean.device.type == 'cpu' else nullcontext()
+    kept = keep_memory() if self.aae.mean.device.type == 'cpu' else nullcontext()
     with self._mode(decoding=self.phase_loss.phase.decoding, gen_train=True), kept, self._mended():
         Learner.fit(self, n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
 
@@ -199,7 +203,7 @@ def aae_learner(
     **kwargs
 ) -> AAELearner:
     "Build a learner of an `AAE` that fits `dls`"
-    dls = plain_dls(dls)
+    dls = strip_normalize(dls)
     if check_files: _check_files(dls)
     if seed is not None: seed_all(seed, dls.loaders)
     (x, y, *_), n_out = check_dls(dls, n_out)
@@ -219,7 +223,7 @@ class _WithDecoder(GetAttr):
     def __enter__(self): return self
     def __exit__(self, *args): pass
     def get_preds(self, dl, **kwargs):
-        model = self.learn.phase_loss.model
+        model = self.learn.aae
         try:
             with torch.no_grad(), evaluating(model), _with(model, decoding=True): model(dl[0][0].to(model.mean))
         finally: model._forget()
@@ -227,14 +231,14 @@ class _WithDecoder(GetAttr):
 @patch
 def summary(self:AAELearner):
     "The five parts, every layer, optimizer, loss and callbacks"
-    with self.mode_lock: return PrettyString(f"{self.phase_loss.model.parts().to_string()}\n\n{Learner.summary(_WithDecoder(self))}")
+    with self.mode_lock: return PrettyString(f"{self.aae.parts().to_string()}\n\n{Learner.summary(_WithDecoder(self))}")
 
 # %% ../nbs/04_learner.ipynb #8873d14b
 def _n_rows(dl): return f'{len(dl.dataset):,}' if hasattr(getattr(dl, 'dataset', None), '__len__') else '?'
 
 @patch
 def __repr__(self:AAELearner):
-    m, n = self.phase_loss.model, [_n_rows(dl) for dl in self.dls.loaders[:2]]
+    m, n = self.aae, [_n_rows(dl) for dl in self.dls.loaders[:2]]
     return (f"AAELearner of {m.classes} {m.task.outputs_word} on images of {m.input_channels}x{'x'.join(map(str, m.input_size))}: "
             f"{' training and '.join(n)} validation images, trained so far: {', '.join(self.records) or 'nothing'}")
 
@@ -243,7 +247,7 @@ def _repr_html_(self:AAELearner):
     rows = {k: {'best epoch': o['best_epoch'], **o['metrics']} for k,o in self.records.items()}
     df = pd.DataFrame(rows).T
     if rows: df['best epoch'] = df['best epoch'].astype('Int64')
-    return f"<p>{self!r}</p>{self.phase_loss.model._repr_html_()}" + (df.to_html(float_format='{:.4f}'.format, na_rep='') if rows else '')
+    return f"<p>{self!r}</p>{self.aae._repr_html_()}" + (df.to_html(float_format='{:.4f}'.format, na_rep='') if rows else '')
 
 # %% ../nbs/04_learner.ipynb #96278199
 @patch
@@ -275,7 +279,7 @@ def _config(model):
 
 @patch
 def _save_phase(self:AAELearner, phase, record):
-    state = dict(kind='phase', record=json.loads(json.dumps(record, default=str)), config=_config(self.phase_loss.model), model=self.phase_loss.model.state_dict(), rng=_of_all(rng_state(self.dls.loaders)))
+    state = dict(kind='phase', record=json.loads(json.dumps(record, default=str)), config=_config(self.aae), model=self.aae.state_dict(), rng=_of_all(rng_state(self.dls.loaders)))
     try: _first_does(partial(save_checkpoint, self.phase_file(phase), state))
     except OSError as e: warnings.warn(f"{self.phase_file(phase)} couldn't be written ({e.strerror or e}), so this phase can't be loaded later: the learner has its weights, `learn.export` keeps them.")
 
@@ -301,7 +305,7 @@ def _phase_cbs(self:AAELearner, phase, patience, save, resume, every, settings):
 def _fit_phase(self:AAELearner, phase, n_epoch, lr, body_lr, patience, save, resume, every, cbs, weights, settings=None, **kwargs):
     "Fit `n_epoch` of `phase`, keep its best epoch and save it"
     if n_epoch < 1: raise ValueError(f"A phase needs an epoch or more, not {n_epoch}.")
-    model, lr, n_groups = self.phase_loss.model, ifnone(lr, self.lr), len(self.splitter(self.phase_loss.model))
+    model, lr, n_groups = self.aae, ifnone(lr, self.lr), len(self.splitter(self.aae))
     weights = {f'{k}_weight': ifnone(v, getattr(model, f'{k}_weight')) for k,v in weights.items()}
     settings = dict(epochs=n_epoch, lr=lr, body_lr=body_lr, patience=patience, **weights, **(settings or {}), **kwargs)
     after = [o for o in self.records if o != phase]
@@ -391,7 +395,7 @@ def _read_phase(self:AAELearner, phase):
     "What `phase` has left"
     f = self.phase_file(phase)
     if not f.exists(): raise FileNotFoundError(f"There is no finished {phase} phase in {f.parent}.")
-    state, mine = load_checkpoint(f), _config(self.phase_loss.model)
+    state, mine = load_checkpoint(f), _config(self.aae)
     if state.get('kind') != 'phase': raise DamagedCheckpoint(f"{f} holds no phase: remove it.")
     other = [f'{k}={state["config"].get(k)} and this one {v}' for k,v in mine.items() if state['config'].get(k) != v]
     if other: raise ValueError(f"{f} holds the weights of another model, which has {'; '.join(other)}: make this one alike, or give this learner another `path`.")
@@ -403,7 +407,7 @@ def _finished(self:AAELearner, phase, settings, after):
     if not _first_does(self.phase_file(phase).exists): return None
     try: state = _first_does(partial(self._read_phase, phase))
     except DamagedCheckpoint as e: return warnings.warn(f"{e} The {phase} phase is trained again.")
-    was, model = state['record'], self.phase_loss.model
+    was, model = state['record'], self.aae
     wanted = {k: getattr(model, k) if v is None and k.endswith('_weight') else v for k,v in settings.items()}
     wanted = json.loads(json.dumps(wanted, default=str))
     return state if 'stopped' not in was and was['after'] == after and all(k in was['settings'] and was['settings'][k] == v for k,v in wanted.items()) else None
@@ -416,7 +420,7 @@ def load_phase(self:AAELearner,
 ) -> dict: # Its record
     "Load the weights that `phase` ended with"
     state = state or _first_does(partial(self._read_phase, phase))
-    try: self.phase_loss.model.load_state_dict(state['model'])
+    try: self.aae.load_state_dict(state['model'])
     except RuntimeError as e: raise ValueError(f"{self.phase_file(phase)} holds the weights of another model: give this learner another `path`.") from e
     self.records[phase] = state['record']
     return state['record']
@@ -488,7 +492,7 @@ def show_results(self:AAELearner,
     if dl is None: dl = self.dls[ds_idx].new(shuffle=shuffle)
     b = tuple(o[:max_n] for o in dl.one_batch())
     decoded = self.get_preds(dl=[b], with_decoded=True)[2]
-    model = self.phase_loss.model.eval()
+    model = self.aae.eval()
     with torch.no_grad(): pics = model.reconstruct(to_device(b[0], model.mean.device)).cpu()
     targs, preds = (self.dls.decode_batch((b[0].cpu(), o), max_n=max_n).itemgot(1) for o in (to_cpu(b[1]), decoded))
     _, axs = plt.subplots(2, len(pics), figsize=figsize or (1.3*len(pics), 3.2), squeeze=False, **kwargs)
@@ -514,7 +518,7 @@ def _as_before(learn):
 @patch
 def _find_lr(self:AAELearner, phase, num_it, **kwargs):
     "fastai's `lr_find` as the phase would train: denoising, and without the encoder where it is left alone"
-    still = params(self.phase_loss.model.encoder) if phase == 'adversarial' and self.pretrained else []
+    still = params(self.aae.encoder) if phase == 'adversarial' and self.pretrained else []
     with self.in_phase(phase), self.no_bar(), _without_grad(still), self.added_cbs(Denoise() if phase == 'autoencoder' else []):
         return self.lr_find(num_it=num_it, show_plot=False, **kwargs)
 
@@ -549,6 +553,6 @@ def to_onnx(self:AAELearner,
     **kwargs # Passed to `AAE.to_onnx`
 ) -> Path:
     "Write encoder and head, with the names of the outputs"
-    model, vocab = self.phase_loss.model, getattr(self.dls, 'vocab', None)
+    model, vocab = self.aae, getattr(self.dls, 'vocab', None)
     names = list(vocab) if vocab is not None and len(vocab) == model.classes else None
     with self.mode_lock: return model.to_onnx(self.path/path, activation, names, **kwargs)

@@ -89,7 +89,7 @@ class LossPart(Metric):
     def reset(self): self.total,self.count = 0.,0
     def accumulate(self, learn):
         bs = find_bs(learn.yb)
-        self.total += learn.to_detach(learn.phase_loss.model.loss_parts[self.part])*bs
+        self.total += learn.to_detach(learn.aae.loss_parts[self.part])*bs
         self.count += bs
     @property
     def value(self): return self.total/self.count if self.count else None
@@ -100,7 +100,7 @@ class LatentDistance(Metric):
     "Sliced Wasserstein distance to N(0, I) of all the latent vectors of an epoch"
     name = 'swd'
     def reset(self): self.zs = []
-    def accumulate(self, learn): self.zs.append(learn.to_detach(learn.phase_loss.model.z))
+    def accumulate(self, learn): self.zs.append(learn.to_detach(learn.aae.z))
     @property
     def value(self):
         value, self.zs = sliced_wasserstein(torch.cat(self.zs)) if self.zs else None, []

@@ -63,7 +63,7 @@ class ShowLossParts(LivePlot):
         self.total,self.steps = None,0
 
     def after_loss(self):
-        parts = self.learn.phase_loss.model.loss_parts
+        parts = self.learn.aae.loss_parts
         values,self.names = torch.stack([v.float() for v in parts.values()]),list(parts)
         self.total,self.steps = values if self.total is None else self.total+values,self.steps+1
 
@@ -124,19 +124,19 @@ class Filmstrip(LivePlot):
     "Paint the same few held-out images after each epoch"
     not_saved = 'images','frames' # they are somebody's images
     def __init__(self,
-        n:int=8, # Images, spread over the validation set
+        max_n:int=8, # Images, spread over the validation set
         images:torch.Tensor=None, # `[n, C, H, W]` in [0, 1], instead of those
         adversarial:bool=False, # Paint in the adversarial phase too, where the decoder doesn't learn?
         show:bool=True # Draw where there is a notebook? `plot` works without
     ):
         super().__init__(show)
-        self.n,self.images,self.adversarial,self.frames = n,images,adversarial,[]
+        self.max_n,self.images,self.adversarial,self.frames = max_n,images,adversarial,[]
 
     def note(self):
         "Paint the images"
         if self.learn.phase == 'adversarial' and not self.adversarial: return
-        if self.images is None: self.images = _held_out(self.dls.valid, self.n)
-        model = self.learn.phase_loss.model
+        if self.images is None: self.images = _held_out(self.dls.valid, self.max_n)
+        model = self.learn.aae
         with torch.no_grad(), evaluating(model): self.keep(self.learn.phase, self.epoch, _bytes(model.reconstruct(self.images.to(model.mean), open_skips=False)))
 
     def keep(self,
@@ -187,11 +187,11 @@ class LogReconstructions(Filmstrip):
     "Log images over their reconstructions after each epoch"
     def __init__(self,
         to=None, # As for `picture_log`; the writer of fastai's `TensorBoardCallback` by default
-        n:int=8, # Images, spread over the validation set
+        max_n:int=8, # Images, spread over the validation set
         images:torch.Tensor=None, # `[n, C, H, W]` in [0, 1], instead of those
         adversarial:bool=False # Paint in the adversarial phase too, where the decoder doesn't learn?
     ):
-        super().__init__(n, images, adversarial, show=False)
+        super().__init__(max_n, images, adversarial, show=False)
         self.to = to
 
     def found(self):

@@ -124,7 +124,7 @@ def closeness(self:Reference,
 
 # %% ../nbs/05b_reference.ipynb #56e3240f
 @patch
-def flags(self:Reference,
+def out_of_distribution(self:Reference,
     z:torch.Tensor, # `[n, dims]`
     errors:torch.Tensor # Reconstruction errors `[n]`
 ) -> pd.DataFrame: # A row an image
@@ -141,7 +141,7 @@ def reference(self:AAELearner,
     again:bool=False # Make it anew?
 ) -> Reference:
     "The reference of this model: training latents, and the limits of the validation set"
-    made, stamp = getattr(self, '_reference', (None, None)), (max_n, id(self.dls), _fingerprint(self.phase_loss.model))
+    made, stamp = getattr(self, '_reference', (None, None)), (max_n, id(self.dls), _fingerprint(self.aae))
     if made[1] == stamp and not again: return made[0]
     n = len(self.dls.train.dataset)
     if not n: raise ValueError("This learner has no data to compare with, as after `load_learner`: pass `reference=`, one that was made where the data are.")
@@ -149,7 +149,7 @@ def reference(self:AAELearner,
     with self.mode_lock:
         held, at, errors = self.latents(1), 0, []
         for x in self._bar(_chunks(self.dls.valid), 'usual errors'):
-            errors.append(reconstruction_errors(self.paint(held.z[at:at+len(x)]), x)); at += len(x)
+            errors.append(reconstruction_errors(self.decode(held.z[at:at+len(x)]), x)); at += len(x)
         train = self._latents(self.dls.train, rows=rows)
         known = [*(train.items if rows is None else _identities(self.dls.train.dataset, n)), *held.items]
         self._reference = Reference(train, held, torch.cat(errors), known=known, n_train=n), stamp
@@ -163,14 +163,14 @@ def _fingerprint(model):
 
 # %% ../nbs/05b_reference.ipynb #8b6bc9eb
 @patch
-def flags(self:AAELearner,
+def out_of_distribution(self:AAELearner,
     images, # A loader, items, or images `[n, C, H, W]`; all are held in memory
     reference:Reference=None # That of the learner by default
 ) -> pd.DataFrame: # A row an image
     "Which of `images` are unlike what the model has learned"
     x = self.images(images)
-    z, _ = self.read(x)
-    return (reference or self.reference()).flags(z, reconstruction_errors(self.paint(z), x))
+    z, _ = self.encode(x)
+    return (reference or self.reference()).out_of_distribution(z, reconstruction_errors(self.decode(z), x))
 
 # %% ../nbs/05b_reference.ipynb #f1346fb7
 @patch

@@ -28,7 +28,7 @@ from .learner import *
 from .latents import *
 from .latents import _chunks
 from .stats import *
-from .stats import _codes, _draws, _mean_error, _measured, _percentiles, _share_interval
+from .stats import _codes, _draws, _mean_error, _metric_values, _percentiles, _share_interval
 from .reference import *
 from .axis import *
 from .explain import *
@@ -90,9 +90,9 @@ def _source(learn, source):
 
 def _groups(lat, k):
     "Number of each row's group, names and colours of the groups"
-    if lat.task == 'category': return lat.targets.numpy().astype(int), lat.names, [to_hex(class_colour(n, lat.names)) for n in lat.names]
+    if lat.task == 'category': return lat.targets.numpy().astype(int), lat.outputs, [to_hex(class_colour(n, lat.outputs)) for n in lat.outputs]
     y = lat.targets.reshape(len(lat), -1)[:,k].numpy()
-    if lat.task == 'labels': return y.astype(int), [f'not {lat.names[k]}', lat.names[k]], [to_hex(plt.cm.tab10(i)) for i in (0, 1)]
+    if lat.task == 'labels': return y.astype(int), [f'not {lat.outputs[k]}', lat.outputs[k]], [to_hex(plt.cm.tab10(i)) for i in (0, 1)]
     codes, edges = pd.qcut(y, min(5, len(np.unique(y))), labels=False, retbins=True, duplicates='drop')
     if len(edges) < 2: codes, edges = np.zeros(len(y), dtype=int), [y[0], y[0]]
     return codes, [f'{a:.3g} to {b:.3g}' for a,b in zip(edges, edges[1:])], [to_hex(plt.cm.viridis(0.12 + 0.8*i/max(1, len(edges)-2))) for i in range(len(edges)-1)]
@@ -116,7 +116,7 @@ def _stream(learn, dl, lat, keep, images):
     "MS-SSIM, L1 and reconstruction error of every row, and thumbnails of the rows in `keep`"
     at, rows, keep, thumbs = 0, [], set(keep.tolist()), dict(image=[], picture=[])
     for x in learn._bar(_chunks(dl), 'pictures'):
-        p, on = learn.paint(lat.z[at:at+len(x)]), [i for i in range(len(x)) if at+i in keep]
+        p, on = learn.decode(lat.z[at:at+len(x)]), [i for i in range(len(x)) if at+i in keep]
         rows.append(torch.stack([ms_ssim(p, x, reduction='none'), (p-x).abs().flatten(1).mean(1), reconstruction_errors(p, x)], 1))
         for k,v in dict(image=x, picture=p).items():
             if on and images in ('all', dict(picture='z-only').get(k)): thumbs[k].append(_thumbs(v[on], _ladder[0][0]))
@@ -131,7 +131,7 @@ def _goals(learn, lat, output, whole):
         if output is None: return [(np.arange(len(lat)), {})]
         _, behind = nearest_face(*learn.head(), lat.z)
         k = learn._output(output)
-        return [(np.arange(len(lat)), dict(target=[lat.names[b] if p == k else output for p,b in zip(lat.preds.tolist(), behind.tolist())]))]
+        return [(np.arange(len(lat)), dict(target=[lat.outputs[b] if p == k else output for p,b in zip(lat.preds.tolist(), behind.tolist())]))]
     k = learn._output(output)
     low, step = (lat.logits[:,k] <= whole.logits[:,k].median()).numpy(), whole.targets.reshape(len(whole), -1)[:,k].double().std().item() or 1.
     return [(np.flatnonzero(on), dict(change=c, output=output)) for on,c in ((low, step), (~low, -step)) if on.any()]
@@ -145,7 +145,7 @@ def _walk(learn, dl, rows, lat, output, kappas, reference, bs=8):
         kw = {k: [v[j] for j in some] if isinstance(v, list) else v for k,v in kwargs.items()}
         x = torch.cat(list(_chunks(dl, rows=[rows[j] for j in some])))
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore', UnusualImage) # the report shows the flags
+            warnings.simplefilter('ignore', OutOfDistribution) # the report shows the flags
             cf = learn.counterfactuals(x, kappas=kappas, reference=reference, **kw)
         walks.append(replace(cf, images=_thumbs(cf.images, big), pictures=_thumbs(cf.pictures.flatten(0, 1), big).unflatten(0, (len(x), -1))))
         pos += some.tolist()
@@ -194,18 +194,18 @@ def _figures(r):
         usual = torch.bincount(lat.targets).max().item()/len(lat) if lat.task == 'category' else None
         about = dict(accuracy=f'Share of images whose class is named right; naming the most common class each time would give {_pct(usual)}.' if usual else 'Share of right answers, over all labels.',
                      AUC='How well the probabilities put images with and without a ' + ('class' if usual else 'label') + ' in order: 0.5 is guessing, 1 is perfect.', Brier='Mean squared error of the probabilities: 0 is perfect, and sure but wrong answers cost most.')
-        return [(m, *o, about[m]) for m,o in _measured(lat, None, r.n_boot, r.units, r.seed)['model'].items()]
+        return [(m, *o, about[m]) for m,o in _metric_values(lat, None, r.n_boot, r.units, r.seed)['model'].items()]
     boots = list(_draws(len(lat), r.units, min(r.n_boot, 100), r.seed))
-    for j,name in enumerate(lat.names):
+    for j,name in enumerate(lat.outputs):
         s, y = lat.logits[:,j].double(), lat.targets.reshape(len(lat), -1)[:,j].double()
         for m,f,about in _scored:
             bs = [f(s[b], y[b]) for b in boots if len(y[b].unique()) > 1]
-            res.append((m if len(lat.names) == 1 else f'{m}, {name}', f(s, y), *_percentiles(bs), about))
+            res.append((m if len(lat.outputs) == 1 else f'{m}, {name}', f(s, y), *_percentiles(bs), about))
     return res
 
 def _gate(r):
     "The test of the model's skill: that of the verdicts on cues if it was made, else the same; of several labels or scores that of the one which is explained"
-    s = r.verdicts.skill if r.verdicts is not None and r.verdicts.skill['passed'] is not None else skill(r.lat, r.units, seed=r.seed)
+    s = r.verdicts.skill if r.verdicts is not None and r.verdicts.skill['passed'] is not None else r.lat.skill(r.units, seed=r.seed)
     if r.lat.task == 'category' or 'by_output' not in s: return s
     o = s['by_output'].iloc[r.k]
     return dict(s, value=o.value, p=max(o.p, s['p']), passed=bool(o.passed))
@@ -223,9 +223,9 @@ def _known(r):
 
 def _decides(lat):
     "What the model decides, in a sentence"
-    if lat.task == 'score': return 'The model gives an image a score.' if len(lat.names) == 1 else f'The model gives an image {len(lat.names)} scores: {_list(lat.names)}.'
-    if lat.task == 'labels': return f'The model says of {len(lat.names)} labels whether an image has them: {_list(lat.names)}.'
-    return f'The model tells {lat.names[0]} from {lat.names[1]}.' if len(lat.names) == 2 else f'The model sorts an image into one of {len(lat.names)} classes: {_list(lat.names)}.'
+    if lat.task == 'score': return 'The model gives an image a score.' if len(lat.outputs) == 1 else f'The model gives an image {len(lat.outputs)} scores: {_list(lat.outputs)}.'
+    if lat.task == 'labels': return f'The model says of {len(lat.outputs)} labels whether an image has them: {_list(lat.outputs)}.'
+    return f'The model tells {lat.outputs[0]} from {lat.outputs[1]}.' if len(lat.outputs) == 2 else f'The model sorts an image into one of {len(lat.outputs)} classes: {_list(lat.outputs)}.'
 
 # %% ../nbs/09_report.ipynb #3105d271
 def _verdict(r):
@@ -252,7 +252,7 @@ def _summary(r):
     cards = [('Held-out images' if r.held_out else 'Validation images', f'{n:,}', 'these chose the weights' if not r.held_out else 'known to the model in part' if r.known else 'never seen in training'),
              (main[0].capitalize(), value(main[1]), f'95 % interval {value(main[2]).removesuffix(" %")} to {value(main[3])}' if math.isfinite(main[2]) else 'no interval can be estimated')]
     if len(r.walks): cards.append(('Walks that arrive', _pct(r.held[2].mean()), f'of {len(r.held[2])}, at κ = 2 (see 6)'))
-    cards.append(('Unusual images', f'{r.flags.flagged.sum():,}', f'{_pct(r.flags.flagged.mean())} of all (see 9)'))
+    cards.append(('Unusual images', f'{r.out_of_distribution.flagged.sum():,}', f'{_pct(r.out_of_distribution.flagged.mean())} of all (see 9)'))
     rows = (r.known or f'They were used neither for training nor for choosing the weights. {r.reference.compared}'.strip() if r.held_out else 'They are the validation set: the model was not trained on them, but they chose which weights were kept, so the figures are somewhat too good.')
     return _section(1, 'summary', 'Summary', f'{_decides(r.lat)} This page shows how well it does so on {n:,} images, and what it goes by. {rows}', _cards(*cards),
                     ft('div', *map(_p, _verdict(r)), cls='verdict'),
@@ -263,7 +263,7 @@ def _calibration(lat, k, units=None, bins=10):
     "Groups of rows of similar answers: mean answer, share or mean that is so, its interval, rows"
     if lat.task == 'score': p, y = lat.logits[:,k].double().numpy(), lat.targets.reshape(len(lat), -1)[:,k].double().numpy()
     elif lat.task == 'category': p, y = lat.probs.max(1).values.double().numpy(), lat.correct.double().numpy()
-    else: p, y, units = lat.probs.flatten().double().numpy(), lat.targets.flatten().double().numpy(), np.repeat(np.arange(len(lat)) if units is None else units, len(lat.names)) # labels of one image belong together
+    else: p, y, units = lat.probs.flatten().double().numpy(), lat.targets.flatten().double().numpy(), np.repeat(np.arange(len(lat)) if units is None else units, len(lat.outputs)) # labels of one image belong together
     res = []
     for g in np.array_split(np.argsort(p, kind='stable'), min(bins, len(p))):
         own = None if units is None else units[g]
@@ -302,10 +302,10 @@ def _calibrated(r):
 def _per_output(r):
     "How well each class or label is found"
     lat = r.lat
-    if lat.task == 'category': said, so = np.eye(len(lat.names), dtype=bool)[lat.preds], np.eye(len(lat.names), dtype=bool)[lat.targets.numpy().astype(int)]
+    if lat.task == 'category': said, so = np.eye(len(lat.outputs), dtype=bool)[lat.preds], np.eye(len(lat.outputs), dtype=bool)[lat.targets.numpy().astype(int)]
     else: said, so = lat.preds.numpy().astype(bool), lat.targets.numpy().astype(bool)
     def share(hits, of, j): return _share_of(hits[of[:,j],j], None if r.units is None else r.units[of[:,j]])
-    rows = [(n, f'{so[:,j].sum():,}', share(said, so, j), share(~said, ~so, j), share(so, said, j)) for j,n in enumerate(lat.names)]
+    rows = [(n, f'{so[:,j].sum():,}', share(said, so, j), share(~said, ~so, j), share(so, said, j)) for j,n in enumerate(lat.outputs)]
     table = _table(('class' if lat.task == 'category' else 'label', 'images', 'found (sensitivity)', 'rightly left out (specificity)', 'right when said (predictive value)'), rows, 'num')
     return table if len(rows) <= 20 else ft('details', ft('summary', f'All {len(rows)}, one by one'), table)
 
@@ -314,13 +314,13 @@ def _confusion(r):
     "Which class is taken for which"
     lat = r.lat
     if lat.task != 'category': return ()
-    c = pd.crosstab(lat.targets.numpy(), lat.preds.numpy()).reindex(index=range(len(lat.names)), columns=range(len(lat.names)), fill_value=0).values
-    if len(lat.names) > 20:
+    c = pd.crosstab(lat.targets.numpy(), lat.preds.numpy()).reindex(index=range(len(lat.outputs)), columns=range(len(lat.outputs)), fill_value=0).values
+    if len(lat.outputs) > 20:
         top = [(a, b) for a,b in zip(*np.unravel_index(np.argsort(-(c*(1-np.eye(len(c), dtype=int))).ravel())[:10], c.shape)) if c[a,b] and a != b]
-        return ft('h3', 'Most common mix-ups'), _table(('it is', 'it is read as', 'images'), [(lat.names[a], lat.names[b], c[a,b]) for a,b in top], 'num')
-    def cell(i, j): return ft('td', c[i,j] or '·', cls='hit' if i == j else 'miss' if c[i,j] else 'zero', title=f'{lat.names[i]} read as {lat.names[j]}: {c[i,j]}')
-    head = ft('thead', ft('tr', ft('th', 'it is ↓', ft('br', void_=True), 'read as →', scope='col'), *(ft('th', n, scope='col') for n in lat.names)))
-    body = ft('tbody', *(ft('tr', ft('th', n, scope='row'), *(cell(i, j) for j in range(len(c)))) for i,n in enumerate(lat.names)))
+        return ft('h3', 'Most common mix-ups'), _table(('it is', 'it is read as', 'images'), [(lat.outputs[a], lat.outputs[b], c[a,b]) for a,b in top], 'num')
+    def cell(i, j): return ft('td', c[i,j] or '·', cls='hit' if i == j else 'miss' if c[i,j] else 'zero', title=f'{lat.outputs[i]} read as {lat.outputs[j]}: {c[i,j]}')
+    head = ft('thead', ft('tr', ft('th', 'it is ↓', ft('br', void_=True), 'read as →', scope='col'), *(ft('th', n, scope='col') for n in lat.outputs)))
+    body = ft('tbody', *(ft('tr', ft('th', n, scope='row'), *(cell(i, j) for j in range(len(c)))) for i,n in enumerate(lat.outputs)))
     return ft('h3', 'What is taken for what'), ft('div', ft('table', head, body, cls='confusion'), cls='scroll', tabindex='0', role='region', aria_label='Confusion table')
 
 # %% ../nbs/09_report.ipynb #8ee7bec4
@@ -365,7 +365,7 @@ def _said(lat, k):
     "What the model says of each row, with its probability"
     if lat.task == 'score': return lat.texts(lat.preds)
     if lat.task == 'category': return [f'{t} ({p:.2f})' for t,p in zip(lat.texts(lat.preds), lat.probs.max(1).values.tolist())]
-    return [f'{t} ({lat.names[k]}: {p:.2f})' for t,p in zip(lat.texts(lat.preds), lat.probs[:,k].tolist())]
+    return [f'{t} ({lat.outputs[k]}: {p:.2f})' for t,p in zip(lat.texts(lat.preds), lat.probs[:,k].tolist())]
 
 # %% ../nbs/09_report.ipynb #6d041e95
 _because = {'': '', 'z': 'far from all training images', 'picture': 'z can’t paint it', 'z and picture': 'far from all training images, and z can’t paint it'}
@@ -374,7 +374,7 @@ def _points(r):
     "What the page needs of each point"
     on, lat = r.atlas, r.lat
     return dict(maps={m: _map(lat.z[on], m, r.seed) for m in r.maps}, group=r.codes[on].tolist(), groups=r.group_names, colours=r.colours, name=r.names, target=[r.texts[i] for i in on], said=[r.said[i] for i in on],
-                wrong=r.wrong[on].astype(int).tolist(), flag=[_because[r.flags.because[i]] for i in on])
+                wrong=r.wrong[on].astype(int).tolist(), flag=[_because[r.out_of_distribution.because[i]] for i in on])
 
 def _control(label, *control, id): return ft('div', ft('label', label, _for=id), *control, cls='control')
 def _select(id, options): return ft('select', *(ft('option', t, value=v) for v,t in options), id=id)
@@ -400,7 +400,7 @@ def _same(cf):
     if cf.task == 'score': return [None]*len(cf)
     again = cf.logits_again[:,cf.k(0.)]
     if cf.task == 'category': return (again.argmax(1) == cf.logits.argmax(1)).tolist()
-    return (cf.score(again).sign() == cf.score(cf.logits).sign()).tolist()
+    return (cf.decision(again).sign() == cf.decision(cf.logits).sign()).tolist()
 
 # %% ../nbs/09_report.ipynb #16a60231
 def _paths(r):
@@ -414,9 +414,9 @@ def _paths(r):
             top = read[i].amax(0).argsort(descending=True, stable=True)[:6].tolist() if cf.task == 'category' else []
             top = sorted({*top, o, cf.logits[i].argmax().item()} if top else top)
             def each(col): return [None if k == 0 and col != 'realism' or not math.isfinite(v := float(d[col][i])) else round(v, 3) for k,d in zip(kappas, dfs)] # nothing was asked at κ=0
-            res.append(dict(toward=cf.toward[i], start=cf.names[cf.logits[i].argmax()] if cf.task == 'category' else None, of=cf.names[o] if cf.task != 'score' or len(cf.names) > 1 else 'score',
+            res.append(dict(toward=cf.toward[i], start=cf.outputs[cf.logits[i].argmax()] if cf.task == 'category' else None, of=cf.outputs[o] if cf.task != 'score' or len(cf.outputs) > 1 else 'score',
                             same=_same(cf)[i], asked=[round(v, 4) for v in said[i,:,o].tolist()], read=[round(v, 4) for v in read[i,:,o].tolist()], reads=[_minus(cf._caption(i, j), cf.task) for j in range(len(kappas))],
-                            bars=[[cf.names[c], [round(v, 4) for v in read[i,:,c].tolist()]] for c in top], holds=[bool(d['holds'][i]) for d in dfs], gain=each('gain'), closeness=each('closeness'), realism=each('realism'), flag=_because[cf.flags.because[i]]))
+                            bars=[[cf.outputs[c], [round(v, 4) for v in read[i,:,c].tolist()]] for c in top], holds=[bool(d['holds'][i]) for d in dfs], gain=each('gain'), closeness=each('closeness'), realism=each('realism'), flag=_because[cf.out_of_distribution.because[i]]))
     return [{**o, 'at': int(a)} for o,a in zip(res, r.walk_at)]
 
 # %% ../nbs/09_report.ipynb #a1d0cba1
@@ -551,7 +551,7 @@ def _seeds(r):
 
 # %% ../nbs/09_report.ipynb #806385c3
 def _flagged(r):
-    f, n = r.flags, len(r.flags)
+    f, n = r.out_of_distribution, len(r.out_of_distribution)
     rows, at = np.flatnonzero(f.flagged), {int(i): j for j,i in enumerate(r.atlas)}
     rows = rows[np.argsort(-f[['z', 'picture']].max(axis=1).values[rows], kind='stable')]
     sheet = dict(all='image', **{'z-only': 'picture'}).get(r.images)
@@ -567,7 +567,7 @@ def _row_name(r, i):
 
 # %% ../nbs/09_report.ipynb #36edd7cd
 def _made(r):
-    model, size = r.learn.phase_loss.model, r.size
+    model, size = r.learn.aae, r.size
     rows = [('Written', date.today().isoformat()), ('Versions', f'xaaenet {xaaenet.__version__}, torch {torch.__version__}, fastai {fastai.__version__}, Python {platform.python_version()}'),
             ('Model', f'{type(model.encoder).__name__} encoder, images of {size[1]} × {size[2]} pixels and {size[0]} channel{"s"*(size[0] > 1)}, z of {r.lat.z.shape[1]} numbers'), ('Parameters', f'{sum(p.numel() for p in model.parameters()):,}'),
             ('Training', '; '.join(f'{k} {(e := v["settings"]["epochs"])} epoch{"s"*(e != 1)}' + (f' (best: {v["best_epoch"]+1})' if v.get('best_epoch') is not None else '') for k,v in r.learn.records.items()) or 'not recorded'),
@@ -618,8 +618,8 @@ def _check_rows(learn, lat, output):
     "Refuse rows that can't be reported on, and say which output is explained"
     if lat.targets is None: raise ValueError("The rows of `source` have no labels, and a report needs them: pass a loader or items with labels.")
     if len(lat) < 5: raise ValueError(f"A report of {len(lat)} images can't say anything: 5 or more are needed.")
-    if output is not None: return lat.names[learn._output(output)]
-    return None if lat.task == 'category' else lat.names[0]
+    if output is not None: return lat.outputs[learn._output(output)]
+    return None if lat.task == 'category' else lat.outputs[0]
 
 # %% ../nbs/09_report.ipynb #70013835
 def _gather(learn, dl, lat, output, reference, kappas, r):
@@ -629,7 +629,7 @@ def _gather(learn, dl, lat, output, reference, kappas, r):
     some = _spread(r.codes[r.atlas], r.n_walks, rng)
     r.measures, thumbs = _stream(learn, dl, lat, r.atlas, r.images)
     r.reference = reference or learn.reference()
-    r.flags = pd.concat([r.reference.flags(*o) for o in zip(lat.z.split(1000), torch.tensor(r.measures.error.values).split(1000))], ignore_index=True)
+    r.out_of_distribution = pd.concat([r.reference.out_of_distribution(*o) for o in zip(lat.z.split(1000), torch.tensor(r.measures.error.values).split(1000))], ignore_index=True)
     r.walks, pos = _walk(learn, dl, r.atlas[some].tolist(), lat, output, kappas, r.reference) if len(some) else ([], [])
     r.walk_at, r.held = some[pos], {k: torch.cat([cf.holds(k) for cf in r.walks]).numpy() for k in (1., 2.) if r.walks}
     r.size = next(iter(_chunks(dl, 1))).shape[1:]

@@ -17,7 +17,7 @@ from .checkpoint import _check_folder, _pack
 from .distributed import _first_does, _of_all
 
 # %% ../nbs/03e_resume.ipynb #aad6c021
-def _plain_attrs(o, skip=('learn', 'run', 'start_epoch')):
+def _storable_attrs(o, skip=('learn', 'run', 'start_epoch')):
     "What of the attributes of `o` a checkpoint can hold; not those that it names in `not_saved`, such as images, and not the time of day at which an epoch began"
     res, skip = {}, (*skip, *getattr(type(o), 'not_saved', ()))
     for k,v in vars(o).items():
@@ -170,7 +170,7 @@ def save(self:ResumeCallback):
     self.last = self.train_iter
     state = dict(kind='fit', run=self.run_settings, done=self.done, step=self.train_iter, pct_train=learn.pct_train, model=get_model(learn.model).state_dict(),
                  optimizer=learn.opt.state_dict(), scaler=s.state_dict() if (s := getattr(learn, 'scaler', None)) else None, grads=grads,
-                 callbacks={k: _plain_attrs(o) for k,o in _stateful(learn).items()}, rng=_of_all(rng_state(learn.dls.loaders)), epoch_rng=_of_all(self.epoch_rng))
+                 callbacks={k: _storable_attrs(o) for k,o in _stateful(learn).items()}, rng=_of_all(rng_state(learn.dls.loaders)), epoch_rng=_of_all(self.epoch_rng))
     _first_does(partial(self.write, state))
     self.gap = self.every or _first_does(lambda: rare_enough(time.monotonic() - began, (began - self.since)/batches)) # one for all processes
     self.since = time.monotonic()

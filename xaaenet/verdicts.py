@@ -24,15 +24,15 @@ from .cues import *
 from .association import *
 from .association import _check_asked, _check_rows, _forest, _free_columns, _index, _labels_of
 from .edits import *
-from .edits import _read_anew, _setting, _spoken, _used
+from .edits import _read_anew, _setting, _spoken, _edit_effects
 
 # %% ../nbs/07c_verdicts.ipynb #ed96d6b2
 @dataclass
 class Verdicts:
     "What was found out about each cue, on held-out rows"
     table:pd.DataFrame # A row a cue and output: association (r, r_low, r_high, p, q), effect and its interval, verdict
-    skill:dict # Of the model on these rows, see `skill`
-    coverage:dict # Output → share of the within-label logit that the cues account for
+    skill:Skill # Of the model on these rows, see `skill`
+    coverage:pd.Series # Output → share of the within-label logit that the cues account for
     subgroups:pd.DataFrame # Effects by column of `meta`, with n and interval; None without
     curves:pd.DataFrame # Dose curves of the cues that were edited
     edited:dict # Cue → `Edited`
@@ -87,7 +87,7 @@ def _by_subgroup(meta, edited, outs, logit_sd, groups, n_boot, seed):
 # %% ../nbs/07c_verdicts.ipynb #92361cc7
 @patch
 def dose_curve(self:AAELearner,
-    source, # Held-out images: a loader, items, or images `[n, C, H, W]`; all are held in memory
+    images, # Held-out images: a loader, items, or images `[n, C, H, W]`; all are held in memory
     lat:Latents, # Of the same rows, with targets
     name:str, # Of the cue
     doses:tuple=(-1, -0.5, -0.25, 0.25, 0.5, 1), # In the cue's standard deviations within the label
@@ -97,33 +97,33 @@ def dose_curve(self:AAELearner,
 ) -> pd.DataFrame: # A row a dose and output: dose that was reached, change of the logit in its standard deviations, interval, images
     "How the logit answers to edits of several sizes"
     _check_asked(self, name, None)
-    x, groups = self.images(source), _codes(groups, len(lat))
+    x, groups = self.images(images), _codes(groups, len(lat))
     lat = _read_anew(self, x, lat)
     _, sd, usual, outs, logit_sd = _setting(x, lat, [name])
     return pd.DataFrame(list(_curve(self, x, lat, name, sd[name], usual[name], outs, logit_sd, doses, groups, n_boot, seed)))
 
 # %% ../nbs/07c_verdicts.ipynb #ac85795d
 def _curve(learn, x, lat, name, sd, usual, outs, logit_sd, doses, groups, n_boot, seed):
-    c, f, device = cues[name], logits_of(lat)[0], learn.phase_loss.model.mean.device
+    c, f, device = cues[name], lat.spoken_logits()[0], learn.aae.mean.device
     base = torch.cat([c(o.to(device)).cpu() for o in x.split(64)])
     for d in doses:
         ys, gots = zip(*(edit(c, o.to(device), torch.full((len(o),), d*sd, device=device)) for o in x.split(64)))
         got = torch.cat(gots).cpu()
         ok = ((got*np.sign(d) >= 0.8*abs(d)*sd) & (base + got >= usual[0]) & (base + got <= usual[1])).numpy()
         if ok.sum() < 5: continue
-        new = (_spoken(lat.task, learn.read(torch.cat(ys)[torch.as_tensor(ok, device=device)])[1])[0] - f[ok])/logit_sd
+        new = (_spoken(lat.task, learn.encode(torch.cat(ys)[torch.as_tensor(ok, device=device)])[1])[0] - f[ok])/logit_sd
         for j,out in enumerate(outs):
             low, high = _boot(new[:,j], None if groups is None else groups[ok], n_boot, seed)
             yield dict(cue=name, output=out, dose=got.numpy()[ok].mean()/sd, change=new[:,j].mean(), low=low, high=high, n=int(ok.sum()))
 
 # %% ../nbs/07c_verdicts.ipynb #681d71fb
-def _combine(found, effects, skill, alpha):
+def _combine(found, effects, skill, fdr):
     "One verdict of association and effect; none where the model has no skill"
     res = found.rename(columns=dict(low='r_low', high='r_high')).merge(effects, on=['cue', 'output'], how='left')
-    gate = skill['by_output'].set_index('output')
+    gate = skill.by_output.set_index('output')
     def one(o):
         g = gate.loc[o.output]
-        if not g.passed: return 'none', f"on these rows the model's skill isn't beyond that of permuted labels ({skill['measure']} {g.value:.2f}, p={max(g.p, skill['p']):.2g})"
+        if not g.passed: return 'none', f"on these rows the model's skill isn't beyond that of permuted labels ({skill.measure} {g.value:.2f}, p={max(g.p, skill.p):.2g})"
         if isinstance(o.verdict, str) and o.verdict.startswith('used'): return o.verdict, ''
         return 'associated' if o.associated else 'unresolved', o.why if isinstance(o.why, str) else "it can't be edited"
     res['associated'] &= res.output.map(gate.passed).astype(bool) # noise in, nothing out
@@ -132,17 +132,17 @@ def _combine(found, effects, skill, alpha):
     return res.iloc[np.lexsort((-res.r.abs(), by_size, res.output.map({o: i for i,o in enumerate(gate.index)})))].reset_index(drop=True)
 
 # %% ../nbs/07c_verdicts.ipynb #7079ee3d
-def _judged(learn, source, lat, names, groups, fit_groups, meta, held_out, reference):
+def _judged(learn, images, lat, names, groups, fit_groups, meta, held_out, reference):
     "Images, latents, groups, meta data and reference that `judge` goes by, or what is wrong with them"
     if fit_groups is not None:
         if groups is None: raise ValueError("`fit_groups` are compared with `groups`, and none were passed.")
         check_groups(groups, fit_groups)
     if lat is None:
-        if isinstance(source, torch.Tensor): raise ValueError("Images alone have no targets: pass their latents too, or items or a loader with labels.")
-        if not isinstance(source, (DataLoader, torch.utils.data.DataLoader)): source = learn.dls.test_dl(source, with_labels=True)
-        lat = learn.latents(dl=source)
+        if isinstance(images, torch.Tensor): raise ValueError("Images alone have no targets: pass their latents too, or items or a loader with labels.")
+        if not isinstance(images, (DataLoader, torch.utils.data.DataLoader)): images = learn.dls.test_dl(images, with_labels=True)
+        lat = learn.latents(dl=images)
     meta = None if meta is None else pd.DataFrame(meta).reset_index(drop=True)
-    x, reference = learn.images(source), reference or learn.reference()
+    x, reference = learn.images(images), reference or learn.reference()
     _check_rows(lat, images=x, meta_rows=meta)
     groups = _codes(groups, len(lat))
     if meta is not None: _meta_columns(meta, [names] if isinstance(names, str) else names or list(cues))
@@ -153,16 +153,16 @@ def _judged(learn, source, lat, names, groups, fit_groups, meta, held_out, refer
 # %% ../nbs/07c_verdicts.ipynb #d3bc501b
 @patch
 def judge(self:AAELearner,
-    source, # Held-out rows: items or a loader, with labels; or images `[n, C, H, W]`, together with `lat`; all images are held in memory
-    lat:Latents=None, # Of the same rows, with targets; read from `source` by default
+    images, # Held-out rows: items or a loader, with labels; or images `[n, C, H, W]`, together with `lat`; all images are held in memory
+    lat:Latents=None, # Of the same rows, with targets; read from `images` by default
     names:list=None, # Cues; all that are registered by default
     output:str=None, # Which output; all by default
     meta:pd.DataFrame=None, # Site, scanner, sex, age, ... of each row
     groups=None, # A patient, site, ... a row: permuted, drawn and left out whole
     fit_groups=None, # Groups of the training and validation rows, of which none may be among `groups`
     held_out:bool=True, # Refuse images that the model was trained on or chosen by?
-    skill_p:float=0.01, # Largest p of the model's skill that a verdict is given for; 1 for no gate
-    alpha:float=0.05, # False-discovery rate of associations
+    max_p:float=0.01, # Largest p of the model's skill that a verdict is given for; 1 for no gate
+    fdr:float=0.05, # False-discovery rate of associations
     dose:float=0.5, # Of each edit, in the cue's standard deviations within the label
     margin:float=0.1, # Least effect that counts, in the logit's standard deviations within the label, for one of the cue's
     most_flagged:float=0.1, # Largest share of edited images that may be flagged
@@ -174,27 +174,27 @@ def judge(self:AAELearner,
 ) -> Verdicts:
     "Which cues go with the decision, which ones the model uses, and how much of it they account for"
     _check_asked(self, names, output)
-    x, lat, groups, meta, reference = _judged(self, source, lat, names, groups, fit_groups, meta, held_out, reference)
-    gate = skill(lat, groups, skill_p, seed=seed) if skill_p < 1 else _no_gate(lat)
+    x, lat, groups, meta, reference = _judged(self, images, lat, names, groups, fit_groups, meta, held_out, reference)
+    gate = lat.skill(groups, max_p, seed=seed) if max_p < 1 else _no_gate(lat)
     setting, edited = _setting(x, lat, names), {}
     table, sd, usual, outs, logit_sd = setting
     with_meta = table if meta is None else pd.concat([table, _meta_columns(meta, table.columns)], axis=1)
-    found = associated(with_meta, lat, groups, output, alpha, n_perm, min(n_boot, 500), seed)
-    effects = _used(self, x, lat, setting, output, groups, dose, margin, most_flagged, n_boot, reference, edited, seed)
+    found = lat.associated(with_meta, groups, output, fdr, n_perm, min(n_boot, 500), seed)
+    effects = _edit_effects(self, x, lat, setting, output, groups, dose, margin, most_flagged, n_boot, reference, edited, seed)
     some = torch.as_tensor(np.sort(np.random.RandomState(seed).permutation(len(x))[:curve]))
     def one_curve(n): return _curve(self, x[some], lat[some], n, sd[n], usual[n], outs, logit_sd, (-1, -0.5, -0.25, 0.25, 0.5, 1), None if groups is None else groups[some], n_boot, seed)
     curves = [o for n in self._bar(list(edited), 'dose curves') for o in one_curve(n)] if curve and edited else []
     shown = [o for o in outs if output is None or o == str(output)]
-    free = np.stack([lat.task.free_of(logits_of(lat)[0][:,[j]], l)[:,0] for j,l in enumerate(_labels_of(lat))], 1)
-    return Verdicts(table=_combine(found, effects, gate, alpha), skill=gate, coverage={o: v for o,v in coverage(table, lat, groups, seed=seed).items() if o in shown},
+    free = np.stack([lat.task.free_of(lat.spoken_logits()[0][:,[j]], l)[:,0] for j,l in enumerate(_labels_of(lat))], 1)
+    return Verdicts(table=_combine(found, effects, gate, fdr), skill=gate, coverage=lat.coverage(table, groups, seed=seed)[shown],
                     subgroups=None if meta is None else pd.DataFrame(list(_by_subgroup(meta, edited, outs, logit_sd, groups, n_boot, seed))), curves=pd.DataFrame(curves), edited=edited, outputs=shown,
                     cue_values=table, cue_free=pd.DataFrame(_free_columns(table.values.astype(float), lat), columns=table.columns), logits=free[:,[outs.index(o) for o in shown]],
                     n=len(lat), groups=None if groups is None else len(set(groups)), held_out=held_out, most_flagged=most_flagged, task=lat.task, compared=reference.compared)
 
 # %% ../nbs/07c_verdicts.ipynb #c7411f05
 def _no_gate(lat):
-    outs = logits_of(lat)[1]
-    return dict(measure='not tested', value=math.nan, p=math.nan, passed=None, by_output=pd.DataFrame(dict(output=outs, value=math.nan, p=math.nan, passed=True)))
+    outs = lat.spoken_logits()[1]
+    return Skill('not tested', math.nan, math.nan, None, pd.DataFrame(dict(output=outs, value=math.nan, p=math.nan, passed=True)))
 
 # %% ../nbs/07c_verdicts.ipynb #0f082b78
 def _number(v): return f'{v:+.2f}'
@@ -204,7 +204,7 @@ def words(self:Verdicts) -> list: # Sentences
     "The verdicts in words"
     res, what = [], self.task.unit
     for out in self.outputs:
-        rows, gate = self.table[self.table.output == out], self.skill['by_output'].set_index('output').loc[out]
+        rows, gate = self.table[self.table.output == out], self.skill.by_output.set_index('output').loc[out]
         if not gate.passed:
             res.append(f"No verdict on {out}: {rows.why.iloc[0]}."); continue
         for o in rows.itertuples():
@@ -222,7 +222,7 @@ def words(self:Verdicts) -> list: # Sentences
 @patch(as_prop=True)
 def limits(self:Verdicts) -> list: # Sentences
     "What the verdicts don't say"
-    return [*([] if self.skill['passed'] is not None else ["The model's skill wasn't tested: one that has learned nothing gets such verdicts too."]),
+    return [*([] if self.skill.passed is not None else ["The model's skill wasn't tested: one that has learned nothing gets such verdicts too."]),
             *([] if self.held_out else ["The rows weren't checked to be new to the model: what is found may be what it memorised."]),
             *([self.compared] if self.held_out and self.compared else []),
             "An association within the label may come from wrong labels, or from something else that goes with both within a class; its sign may be wrong where there are two causes.",
@@ -260,7 +260,7 @@ def plot(self:Verdicts,
     margin = rows.margin.max()
     if math.isfinite(margin): axs[0].axvspan(-margin, margin, color='0.9')
     shown = rows.assign(**{k: rows[k].where(rows.flagged.fillna(0) <= self.most_flagged) for k in ('effect', 'low', 'high')}) # edits that left the data would set the scale
-    gate = self.skill['by_output'].set_index('output').loc[rows.output.iloc[0]]
+    gate = self.skill.by_output.set_index('output').loc[rows.output.iloc[0]]
     _forest(axs[0], shown, 'effect', 'low', 'high', rows.verdict.str.startswith('used'))
     for i,o in enumerate(rows.itertuples()):
         if not math.isfinite(shown.effect.iloc[i]): axs[0].text(0.02, i, textwrap.fill(o.why, 76), transform=axs[0].get_yaxis_transform(), va='center', fontsize=6, color='0.35', clip_on=True, bbox=dict(fc='white', ec='none', pad=1, alpha=0.8))
@@ -321,9 +321,9 @@ def over_seeds(
 
 def judge_seeds(
     make:callable, # Seed → a learner that was trained with it
-    source, # Held-out rows, as for `judge`
+    images, # Held-out rows, as for `judge`
     seeds=5, # How many, or which
     **kwargs # Passed to `judge`
 ) -> list: # `Verdicts`, for `over_seeds`
     "Train several times and judge each model"
-    return [make(s).judge(source, **kwargs) for s in (range(seeds) if isinstance(seeds, int) else seeds)]
+    return [make(s).judge(images, **kwargs) for s in (range(seeds) if isinstance(seeds, int) else seeds)]

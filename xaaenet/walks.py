@@ -20,7 +20,7 @@ class Walks(NamedTuple):
     start:torch.Tensor # Logits of the images, `[n, outputs]`
     output:torch.Tensor # Output that each walk goes to, `[n]`
     goal:torch.Tensor # Logit or score at the boundary, `[n]`; None for classes
-    names:list # Of the outputs
+    outputs:list # Of the outputs
 
 # %% ../nbs/00a_walks.ipynb #5a70adc2
 @patch
@@ -114,11 +114,11 @@ def far_side(self:Labels, walks, targets):
 @patch
 def toward(self:Task, walks): # `Walks`
     "What each walk goes to: a class, a label or its absence, a score"
-    return [walks.names[o] for o in walks.output]
+    return [walks.outputs[o] for o in walks.output]
 @patch
 def toward(self:Labels, walks):
     has = self.gap(walks, walks.start) > 0
-    return [f'not {walks.names[o]}' if on else walks.names[o] for o,on in zip(walks.output, has)]
+    return [f'not {walks.outputs[o]}' if on else walks.outputs[o] for o,on in zip(walks.output, has)]
 
 # %% ../nbs/00a_walks.ipynb #2a522dd5
 @patch
@@ -129,7 +129,7 @@ def flips(self:Task, walks, # `Walks`
 @patch
 def flips(self:Labels, walks, again):
     changed = ((again > 0) != (walks.start > 0)).tolist()
-    def beside(row, o): return [n for j,n in enumerate(walks.names) if row[j] and j != o]
+    def beside(row, o): return [n for j,n in enumerate(walks.outputs) if row[j] and j != o]
     return [beside(row, o) for row,o in zip(changed, walks.output.tolist())]
 
 # %% ../nbs/00a_walks.ipynb #f4a6834a
@@ -147,9 +147,9 @@ def walk_columns(self:Labels, walks, again, common):
     return {**both, 'also flipped': [', '.join(o) for o in self.flips(walks, again)]}
 @patch
 def walk_columns(self:Category, walks, again, common):
-    began = self.texts(walks.start.argmax(1), walks.names)
+    began = self.texts(walks.start.argmax(1), walks.outputs)
     p, read = again.softmax(1).max(1)
-    return {'from': began, **common, 'read as': self.texts(read, walks.names), 'probability': p.tolist()}
+    return {'from': began, **common, 'read as': self.texts(read, walks.outputs), 'probability': p.tolist()}
 
 # %% ../nbs/00a_walks.ipynb #63afff02
 @patch
