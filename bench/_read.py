@@ -1,43 +1,57 @@
 "Read the tables of results/, for the pages that show them."
+
 import re
 from pathlib import Path
 
 import pandas as pd
 from IPython.display import HTML
 
-results = Path(__file__).parent/'results'
+results = Path(__file__).parent / 'results'
 _rest = r'(-?\d[\d.e+-]*)(?=\s{2,}|$)(?:\s+((?:[≥≤] \S+ ?)+))?(?:\s+(met|MISSED|fails))?(?:\s+(.*))?$'
-_row = re.compile(r'(?!---)(?:(.{58,}?) +|(.*?)\s{2,})' + _rest) # names are padded to 58; some end in a number themselves
+_row = re.compile(
+    r'(?!---)(?:(.{58,}?) +|(.*?)\s{2,})' + _rest
+)  # names are padded to 58; some end in a number themselves
+
 
 def lines(
-    name:str, # Of the table, without `.txt`
-    section:str='' # Begin with the line that holds this
-) -> list: # Lines from there to the next section
+    name: str, section: str = ''  # Of the table, without `.txt`  # Begin with the line that holds this
+) -> list:  # Lines from there to the next section
     "The first line of a table, which says how it was made, and the lines of one section"
-    first, *rest = (results/f'{name}.txt').read_text(encoding='utf-8').splitlines()
-    start = next((i for i,l in enumerate(rest) if section in l), None)
-    if start is None: raise ValueError(f'No line of {name}.txt holds {section!r}.')
-    end = next((i for i,l in enumerate(rest) if i > start and l.startswith('---')), len(rest))
+    first, *rest = (results / f'{name}.txt').read_text(encoding='utf-8').splitlines()
+    start = next((i for i, l in enumerate(rest) if section in l), None)
+    if start is None:
+        raise ValueError(f'No line of {name}.txt holds {section!r}.')
+    end = next((i for i, l in enumerate(rest) if i > start and l.startswith('---')), len(rest))
     return first, rest[start:end]
 
+
 def table(
-    name:str, # Of the table, without `.txt`
-    section:str='', # Begin with the line that holds this
-    pattern:str='' # Rows whose name has this regular expression alone
-): # HTML; its first column is named by the commit that was measured
+    name: str,  # Of the table, without `.txt`
+    section: str = '',  # Begin with the line that holds this
+    pattern: str = '',  # Rows whose name has this regular expression alone
+):  # HTML; its first column is named by the commit that was measured
     "The rows of a table, from the line that holds `section` to the next section"
     first, found = lines(name, section)
-    rows = [[(m[1] or m[2]).rstrip(), *(o or '' for o in m.groups()[2:])] for l in found if (m := _row.match(l)) and re.search(pattern, m[1] or m[2])]
-    if not rows: raise ValueError(f'No row of {name}.txt has {pattern!r} in {section!r}.')
-    df = pd.DataFrame([[re.sub('^ +', '· ', r[0]), *r[1:]] for r in rows], columns=[first.split(', torch')[0], 'value', 'bound', 'met', 'note'])
-    return HTML(df.loc[:,(df != '').any()].to_html(index=False, border=0, classes='bench', justify='left'))
+    rows = [
+        [(m[1] or m[2]).rstrip(), *(o or '' for o in m.groups()[2:])]
+        for l in found
+        if (m := _row.match(l)) and re.search(pattern, m[1] or m[2])
+    ]
+    if not rows:
+        raise ValueError(f'No row of {name}.txt has {pattern!r} in {section!r}.')
+    df = pd.DataFrame(
+        [[re.sub('^ +', '· ', r[0]), *r[1:]] for r in rows],
+        columns=[first.split(', torch')[0], 'value', 'bound', 'met', 'note'],
+    )
+    return HTML(df.loc[:, (df != '').any()].to_html(index=False, border=0, classes='bench', justify='left'))
+
 
 def value(
-    name:str, # Of the table, without `.txt`
-    row:str, # What its line begins with
-    section:str='' # Search from the line that holds this
-) -> float: # The first number behind `row`
+    name: str,  # Of the table, without `.txt`
+    row: str,  # What its line begins with
+    section: str = '',  # Search from the line that holds this
+) -> float:  # The first number behind `row`
     "One number of a table"
-    text = (results/f'{name}.txt').read_text(encoding='utf-8').splitlines()
-    start = next(i for i,l in enumerate(text) if section in l)
-    return float(re.search(r'\s([\d.e+-]+)', next(l for l in text[start:] if l.startswith(row))[len(row):])[1])
+    text = (results / f'{name}.txt').read_text(encoding='utf-8').splitlines()
+    start = next(i for i, l in enumerate(text) if section in l)
+    return float(re.search(r'\s([\d.e+-]+)', next(l for l in text[start:] if l.startswith(row))[len(row) :])[1])

@@ -1,4 +1,5 @@
 "Print a table of measurements with their bounds, keep it under results/, and exit 1 where one is missed."
+
 import platform, subprocess, sys, time
 from pathlib import Path
 
@@ -6,18 +7,23 @@ import torch
 
 here = Path(__file__).parent
 
+
 def commit():
     "Short hash of the commit that is measured, with a + where the tree has changes beyond results/"
     git = lambda *args: subprocess.run(['git', '-C', str(here), *args], capture_output=True, text=True).stdout.strip()
     dirty = [o for o in git('status', '--porcelain', '-uno').splitlines() if 'bench/results/' not in o]
     return (git('rev-parse', '--short', 'HEAD') or 'unknown') + ('+' if dirty else '')
 
+
 class Table:
     "Rows of (name, value, bound, met), printed as they come"
+
     def __init__(self, name):
         self.name, self.lines, self.missed, self.start = name, [], 0, time.time()
-        self.say(f'{name}, commit {commit()}, torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads'
-                 + (f', {torch.cuda.get_device_name()}' if torch.cuda.is_available() else ''))
+        self.say(
+            f'{name}, commit {commit()}, torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads'
+            + (f', {torch.cuda.get_device_name()}' if torch.cuda.is_available() else '')
+        )
 
     def say(self, line=''):
         self.lines.append(line)
@@ -26,15 +32,18 @@ class Table:
     def row(self, name, value, least=None, most=None, note=''):
         "One measurement; `least` and `most` are its bounds"
         met = (least is None or value >= least) and (most is None or value <= most)
-        bound = ' '.join(f'{s} {b:g}' for s,b in (('≥', least), ('≤', most)) if b is not None)
+        bound = ' '.join(f'{s} {b:g}' for s, b in (('≥', least), ('≤', most)) if b is not None)
         self.missed += not met
-        self.say(f'{name:58} {value:9.4g}  {bound:>10}  {"" if not bound else "met" if met else "MISSED":6} {note}'.rstrip())
+        self.say(
+            f'{name:58} {value:9.4g}  {bound:>10}  {"" if not bound else "met" if met else "MISSED":6} {note}'.rstrip()
+        )
 
     def keep(self):
         "Write the table, and say how many bounds were missed"
         self.say(f'{self.missed} bounds missed; {time.time()-self.start:.0f} s')
-        (here/'results').mkdir(exist_ok=True)
-        (here/'results'/f'{self.name}.txt').write_text('\n'.join(self.lines) + '\n')
+        (here / 'results').mkdir(exist_ok=True)
+        (here / 'results' / f'{self.name}.txt').write_text('\n'.join(self.lines) + '\n')
         return self.missed
 
-    def end(self): sys.exit(self.keep() > 0)
+    def end(self):
+        sys.exit(self.keep() > 0)
