@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 
 from fastai.vision.all import *
 
-# %% ../nbs/03d_distributed.ipynb #2088fe5d
+# %% ../nbs/03d_distributed.ipynb #b8385a59
 def _first_does(f):
     "What `f` returns or raises in the first of several processes, in all"
     if num_distrib() < 2 or not torch.distributed.is_initialized(): return f()
@@ -22,18 +22,19 @@ def _first_does(f):
         try: res = [(f(), None)]
         except Exception as e: res = [(None, e)]
     torch.distributed.broadcast_object_list(res)
-    if res[0][1] is not None: raise res[0][1]
-    return res[0][0]
+    value,error = res[0]
+    if error is not None: raise error
+    return value
 
-# %% ../nbs/03d_distributed.ipynb #2334aebd
+# %% ../nbs/03d_distributed.ipynb #30c9579f
 def _of_all(o):
-    "What each of the processes has for `o`"
+    "What each of the processes has for `o`, in their order"
     if num_distrib() < 2: return [o]
     res = [None]*num_distrib()
     torch.distributed.all_gather_object(res, o)
     return res
 
-# %% ../nbs/03d_distributed.ipynb #b348d10c
+# %% ../nbs/03d_distributed.ipynb #32f7014a
 @contextmanager
 def _with(obj, **attrs):
     "Set attributes of `obj` for a while"
@@ -44,11 +45,7 @@ def _with(obj, **attrs):
     finally:
         for k,v in was.items(): setattr(obj, k, v)
 
-# %% ../nbs/03d_distributed.ipynb #8eb466a9
-def _leave_group():
-    "Without this, threads of the process group may abort a process that has ended well"
-    if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
-
+# %% ../nbs/03d_distributed.ipynb #1624fb64
 _batch_norms = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
 
 @contextmanager
@@ -62,7 +59,22 @@ def _synced_norms(model):
             m.__class__ = cls
             del m.process_group
 
-# %% ../nbs/03d_distributed.ipynb #677a0197
+# %% ../nbs/03d_distributed.ipynb #d414a0ea
+def _leave_group():
+    "Leave the process group, whose threads may abort a process that has ended well"
+    if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
+
+# %% ../nbs/03d_distributed.ipynb #f511367e
+def _check_rank(accelerator):
+    "Refuse a process that torch and the environment number differently"
+    at = accelerator.process_index,accelerator.num_processes
+    env = rank_distrib(),num_distrib()
+    if at == env: return
+    raise RuntimeError(f"This is process {at[0]} of {at[1]}, but RANK and WORLD_SIZE say {env[0]} of {env[1]}: "
+                       "start the processes with `accelerate launch`, `torchrun` or `notebook_launcher`, which set both "
+                       "(on CPU with ACCELERATE_USE_CPU=true).")
+
+# %% ../nbs/03d_distributed.ipynb #74ae37eb
 class DistributedPhases(Callback):
     "Train in several processes: DDP around the model, and a share of each loader"
     order,name = 11,'distributed' # as fastai's `DistributedTrainer`
@@ -73,33 +85,46 @@ class DistributedPhases(Callback):
         from accelerate import Accelerator, DistributedDataParallelKwargs
         self.sync_bn,self.wrapped,self.bars = sync_bn,None,L()
         atexit.unregister(_leave_group); atexit.register(_leave_group)
-        self.accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)] + kwargs.pop('kwargs_handlers', []), **kwargs)
-        at, said = (self.accelerator.process_index, self.accelerator.num_processes), (rank_distrib(), num_distrib())
-        if at != said: raise RuntimeError(f"This is process {at[0]} of {at[1]}, but RANK and WORLD_SIZE say {said[0]} of {said[1]}: start the processes with `accelerate launch`, `torchrun` or `notebook_launcher`, which set both (on CPU with ACCELERATE_USE_CPU=true).")
+        handlers = [DistributedDataParallelKwargs(find_unused_parameters=True), *kwargs.pop('kwargs_handlers', [])]
+        self.accelerator = Accelerator(kwargs_handlers=handlers, **kwargs)
+        _check_rank(self.accelerator)
 
     @property
     def device(self): return self.accelerator.device
 
-    def before_fit(self):
-        model,self.wrapped = self.learn.model,ExitStack()
-        if self.sync_bn and self.device.type == 'cuda': self.wrapped.enter_context(_synced_norms(model))
-        self.wrapped.enter_context(_with(model, step_loss=lambda logits: self.learn.loss_func(logits, *self.learn.yb)))
-        self.wrapped.enter_context(_with(self.learn, model=self.accelerator.prepare(model)))
-        self.wrapped.enter_context(_with(self.learn.dls, loaders=[self.share(dl) for dl in self.learn.dls.loaders]))
-        if rank_distrib(): self.wrapped.enter_context(_with(self.learn, logger=noop))
+# %% ../nbs/03d_distributed.ipynb #2f076f5d
+@patch
+def before_fit(self:DistributedPhases):
+    "Wrap the model and the loaders, and silence all processes but the first"
+    model,self.wrapped = self.learn.model,ExitStack()
+    def enter(context): self.wrapped.enter_context(context)
+    if self.sync_bn and self.device.type == 'cuda': enter(_synced_norms(model))
+    enter(_with(model, step_loss=lambda logits: self.learn.loss_func(logits, *self.learn.yb)))
+    enter(_with(self.learn, model=self.accelerator.prepare(model)))
+    enter(_with(self.learn.dls, loaders=[self.share(dl) for dl in self.learn.dls.loaders]))
+    if rank_distrib(): enter(_with(self.learn, logger=noop))
 
-    def after_pred(self):
-        if self.training: self.learn.pred,self.learn.phase_loss.given = self.learn.pred
-    def after_loss(self): self.learn.phase_loss.given = None
-    def before_train(self): self.learn.dl = self.share(self.learn.dl)
-    def before_validate(self): self.learn.dl = self.share(self.learn.dl)
-    def after_fit(self): self.unwrap()
+@patch
+def unwrap(self:DistributedPhases):
+    "Leave the learner as it was, also after an error"
+    self.learn.phase_loss.given = None
+    if self.wrapped is not None: self.wrapped.close()
+    self.wrapped = None
 
-    def unwrap(self):
-        "Leave the learner as it was, also after an error"
-        self.learn.phase_loss.given = None
-        if self.wrapped is not None: self.wrapped.close()
-        self.wrapped = None
+@patch
+def after_fit(self:DistributedPhases): self.unwrap()
+
+# %% ../nbs/03d_distributed.ipynb #cbb7c2f0
+@patch
+def after_pred(self:DistributedPhases):
+    if self.training: self.learn.pred,self.learn.phase_loss.given = self.learn.pred
+
+@patch
+def after_loss(self:DistributedPhases): self.learn.phase_loss.given = None
+@patch
+def before_train(self:DistributedPhases): self.learn.dl = self.share(self.learn.dl)
+@patch
+def before_validate(self:DistributedPhases): self.learn.dl = self.share(self.learn.dl)
 
 # %% ../nbs/03d_distributed.ipynb #7c299f5f
 @patch
@@ -123,7 +148,7 @@ def broadcast(self:DistributedPhases,
     torch.distributed.broadcast(t, rank)
     return t.cpu().tolist()
 
-# %% ../nbs/03d_distributed.ipynb #b482cdb2
+# %% ../nbs/03d_distributed.ipynb #2078983f
 @patch
 def average_grads(self:DistributedPhases,
     part:nn.Module # Whose gradients DDP doesn't see
@@ -134,6 +159,7 @@ def average_grads(self:DistributedPhases,
         torch.distributed.all_reduce(p.grad)
         p.grad /= num_distrib()
 
+# %% ../nbs/03d_distributed.ipynb #e7e5f675
 @patch
 def all_rows(self:DistributedPhases,
     t:torch.Tensor, # This process's rows, the same number as in every other one
