@@ -15,7 +15,7 @@ from fastai.vision.all import *
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.tracker import TrackerCallback
 
-# %% ../nbs/03a_callbacks.ipynb #d8a2081a
+# %% ../nbs/03a_callbacks.ipynb #6ff7b3f0
 class AdversarialGame(Callback):
     "Take turns in the adversarial phase, and keep the discriminator learning in the others"
     order,run_valid = MixedPrecision.order+20,False
@@ -26,84 +26,108 @@ class AdversarialGame(Callback):
         lo:float=0.45, # Smoothed discriminator loss under which only the generator plays, if adaptive
         hi:float=0.65, # Smoothed discriminator loss over which only the discriminator plays, if adaptive
         max_run:int=5 # Most steps of one side in a row, if adaptive
-    ): self.set_turns(n_disc, n_gen, adaptive); self.lo,self.hi,self.max_run = lo,hi,max_run
-
-    def set_turns(self,
-        n_disc=1, # Discriminator steps in a row
-        n_gen=1, # Generator steps in a row
-        adaptive=False # Lean to the losing side?
     ):
-        "Say how the sides take turns"
-        if n_disc < 1 or n_gen < 1: raise ValueError(f"Each side needs a step: n_disc={n_disc} and n_gen={n_gen} must be 1 or more.")
-        self.n_disc,self.n_gen,self.adaptive = n_disc,n_gen,adaptive
+        self.set_turns(n_disc, n_gen, adaptive)
+        self.lo,self.hi,self.max_run = lo,hi,max_run
 
     @property
     def aae(self): return self.learn.aae
     @property
     def alternating(self): return self.learn.phase_loss.phase.name == 'adversarial'
 
-    def drop_grads(self):
-        "Set every gradient to None, so that no momentum moves what isn't trained"
-        for p in self.learn.model.parameters(): p.grad = None
+# %% ../nbs/03a_callbacks.ipynb #6145bfb0
+@patch
+def set_turns(self:AdversarialGame,
+    n_disc=1, # Discriminator steps in a row
+    n_gen=1, # Generator steps in a row
+    adaptive=False # Lean to the losing side?
+):
+    "Say how the sides take turns"
+    if n_disc < 1 or n_gen < 1:
+        raise ValueError(f"Each side needs a step: n_disc={n_disc} and n_gen={n_gen} must be 1 or more.")
+    self.n_disc,self.n_gen,self.adaptive = n_disc,n_gen,adaptive
 
-    def before_fit(self):
-        if self.learn.phase_loss.predicting: return # nothing is trained
-        self.drop_grads()
-        self.count,self.run_length,self.level,self.zs = 0,1,math.log(2),[]
-        self.gen = not self.alternating
+# %% ../nbs/03a_callbacks.ipynb #c0bdb674
+@patch
+def drop_grads(self:AdversarialGame):
+    "Set every gradient to None, so that no momentum moves what isn't trained"
+    for p in self.learn.model.parameters(): p.grad = None
 
-    def before_batch(self): self.aae.gen_train = self.gen
+# %% ../nbs/03a_callbacks.ipynb #a36baf1a
+@patch
+def before_fit(self:AdversarialGame):
+    if self.learn.phase_loss.predicting: return # nothing is trained
+    self.drop_grads()
+    self.count,self.run_length,self.zs = 0,1,[]
+    self.level = math.log(2) # smoothed loss of the discriminator, which begins by guessing
+    self.gen = not self.alternating
 
-    def after_loss(self):
-        if not self.alternating: self.zs.append(self.aae.z.detach())
+# %% ../nbs/03a_callbacks.ipynb #8ee52612
+@patch
+def before_batch(self:AdversarialGame): self.aae.gen_train = self.gen
 
-    def after_step(self):
-        self.drop_grads()
-        if self.alternating: self.take_turns()
-        else: self.disc_step()
+@patch
+def after_loss(self:AdversarialGame):
+    if not self.alternating: self.zs.append(self.aae.z.detach())
 
-    def after_fit(self): self.aae.gen_train,self.zs = True,[]
+# %% ../nbs/03a_callbacks.ipynb #6505185c
+@patch
+def after_step(self:AdversarialGame):
+    self.drop_grads()
+    if self.alternating: self.take_turns()
+    else: self.disc_step()
 
-# %% ../nbs/03a_callbacks.ipynb #3befc44e
+@patch
+def after_fit(self:AdversarialGame): self.aae.gen_train,self.zs = True,[]
+
+# %% ../nbs/03a_callbacks.ipynb #a65b3232
 @patch
 def take_turns(self:AdversarialGame):
     "Say whose step is next"
     self.count += 1
-    was = self.gen
     gen = self.count % (self.n_disc + self.n_gen) >= self.n_disc
-    if self.adaptive:
-        self.level = 0.9*self.level + 0.1*maybe_gather(self.aae.loss_parts['disc']).item() # the same for all processes
-        if   self.level > self.hi: gen = False
-        elif self.level < self.lo: gen = True
-        if gen == was and self.run_length >= self.max_run: gen = not gen
-    self.run_length = self.run_length+1 if gen == was else 1
+    if self.adaptive: gen = self._lean(gen)
+    self.run_length = self.run_length+1 if gen == self.gen else 1
     self.gen = gen
 
-# %% ../nbs/03a_callbacks.ipynb #f6d0e631
+# %% ../nbs/03a_callbacks.ipynb #370a9888
+@patch
+def _lean(self:AdversarialGame, gen):
+    "The side that is behind, if one is far behind; `gen` otherwise"
+    self.level = 0.9*self.level + 0.1*maybe_gather(self.aae.loss_parts['disc']).item()
+    if   self.level > self.hi: gen = False
+    elif self.level < self.lo: gen = True
+    return not gen if gen == self.gen and self.run_length >= self.max_run else gen
+
+# %% ../nbs/03a_callbacks.ipynb #902ad0f7
 @patch
 def disc_step(self:AdversarialGame):
     "A step of the discriminator on the latent vectors since the last one, detached"
     zs,self.zs = self.zs,[]
     amp = getattr(self.learn, 'mixed_precision', None)
-    if amp is not None and getattr(amp, 'skipped', False): return # the latent vectors overflowed with the gradients
+    if getattr(amp, 'skipped', False): return
     params = [p for p in self.aae.discriminator.parameters() if p.requires_grad]
     loss = sum(self.aae.disc_loss_func(z) for z in zs) / len(zs)
-    for p,g in zip(params, torch.autograd.grad(loss, params)): p.grad = g # not by `backward`, whose hooks DDP would take for its own
+    for p,g in zip(params, torch.autograd.grad(loss, params)): p.grad = g
     if hasattr(self.learn, 'distributed'): self.learn.distributed.average_grads(self.aae.discriminator)
     self.learn.opt.step()
     self.drop_grads()
 
-# %% ../nbs/03a_callbacks.ipynb #56438968
+# %% ../nbs/03a_callbacks.ipynb #c0b0211f
 def random_squares(
     x:torch.Tensor, # Images `[B, C, H, W]`
     side:float=0.25 # Largest side as a share of the shorter edge
 ) -> torch.Tensor: # Of `x`'s shape
     "Black out one square of random size and place in each image"
     b, _, h, w = x.shape
-    half, cy, cx = (torch.rand(3, b, 1, 1, device=x.device) * x.new_tensor([side*min(h,w)/2, h, w]).view(3,1,1,1)).unbind(0)
-    rows, cols = torch.arange(h, device=x.device).view(1,-1,1) + 0.5, torch.arange(w, device=x.device).view(1,1,-1) + 0.5
-    return x.masked_fill(((rows-cy).abs() < half).logical_and((cols-cx).abs() < half)[:,None], 0.)
+    most = x.new_tensor([side*min(h,w)/2, h, w]).view(3,1,1,1)
+    half, cy, cx = (torch.rand(3, b, 1, 1, device=x.device)*most).unbind(0)
+    rows = torch.arange(h, device=x.device).view(1,-1,1) + 0.5
+    cols = torch.arange(w, device=x.device).view(1,1,-1) + 0.5
+    inside = ((rows-cy).abs() < half).logical_and((cols-cx).abs() < half)
+    return x.masked_fill(inside[:,None], 0.)
 
+# %% ../nbs/03a_callbacks.ipynb #b4f908bb
 def corrupt(
     x:torch.Tensor, # Images `[B, C, H, W]` in [0, 1]
     noise:float=0.1, # Standard deviation of the Gaussian noise
@@ -113,7 +137,7 @@ def corrupt(
     if noise: x = (x + noise*torch.randn_like(x)).clamp(0, 1)
     return random_squares(x, mask) if mask else x
 
-# %% ../nbs/03a_callbacks.ipynb #ce974b4a
+# %% ../nbs/03a_callbacks.ipynb #52c303ed
 class Denoise(Callback):
     "Corrupt the input in training, and hand the clean image to the model beside it"
     order,run_valid = 95,False # after other changes of the batch, such as MixUp's
@@ -121,57 +145,83 @@ class Denoise(Callback):
         noise:float=0.1, # Standard deviation of the Gaussian noise
         mask:float=0.25 # Largest side of the black square as a share of the shorter edge
     ): self.noise,self.mask = noise,mask
-    def before_batch(self): self.learn.xb = corrupt(self.xb[0], self.noise, self.mask), self.xb[0]
+    def before_batch(self): self.learn.xb = corrupt(self.xb[0], self.noise, self.mask),self.xb[0]
 
-# %% ../nbs/03a_callbacks.ipynb #f895753d
+# %% ../nbs/03a_callbacks.ipynb #79f222d6
 class KeepBest(TrackerCallback):
     "Keep the weights of the epoch with the lowest `monitor`, and bring them back when the fit ends"
     order = TrackerCallback.order+1
     def __init__(self,
         monitor:str='pred', # A column of the metrics table
         min_delta:float=0. # Smallest change that counts
-    ): super().__init__(monitor=monitor, comp=np.less, min_delta=min_delta); self.state = None
+    ):
+        super().__init__(monitor=monitor, comp=np.less, min_delta=min_delta)
+        self.state = None
 
-    def before_fit(self):
-        super().before_fit()
-        self.state,self.best_epoch,self.row,self.begin = None,None,None,self.weights()
-
-    def after_epoch(self):
-        row = self.recorder.values[-1] if len(self.recorder.values) else []
-        if len(row) <= self.idx: return # an epoch that was skipped
-        super().after_epoch()
-        if self.new_best: self.best_epoch,self.row,self.state,self.begin = self.epoch,list(row),self.weights(),None
-
-    def after_fit(self):
-        if self.state is not None: self.aae.load_state_dict(self.state)
-        elif self.run:
-            spoilt = not all(p.isfinite().all() for p in self.aae.state_dict().values()) # a batch norm's statistics too
-            if spoilt: self.aae.load_state_dict(self.begin)
-            warnings.warn(f"No epoch had a finite `{self.monitor}`, so there are no best weights to go back to" + ("; the model has those from before this fit." if spoilt else '.'))
-        self.state,self.begin = None,None
-        super().after_fit()
-
+    @property
+    def aae(self): return self.learn.aae
     def weights(self):
         "A copy of all weights and statistics"
         return {k: v.detach().clone() for k,v in self.aae.state_dict().items()}
-    @property
-    def aae(self): return self.learn.aae
 
-# %% ../nbs/03a_callbacks.ipynb #3961e7cc
+# %% ../nbs/03a_callbacks.ipynb #2451cae0
+@patch
+def before_fit(self:KeepBest):
+    super(KeepBest, self).before_fit()
+    self.state = self.best_epoch = self.row = None
+    self.begin = self.weights()
+
+# %% ../nbs/03a_callbacks.ipynb #01833906
+@patch
+def after_epoch(self:KeepBest):
+    row = self.recorder.values[-1] if len(self.recorder.values) else []
+    if len(row) <= self.idx: return # an epoch that was skipped
+    super(KeepBest, self).after_epoch()
+    if not self.new_best: return
+    self.best_epoch,self.row = self.epoch,list(row)
+    self.state,self.begin = self.weights(),None
+
+# %% ../nbs/03a_callbacks.ipynb #70e66e65
+@patch
+def after_fit(self:KeepBest):
+    if self.state is not None: self.aae.load_state_dict(self.state)
+    elif self.run: self._no_best()
+    self.state = self.begin = None
+    super(KeepBest, self).after_fit()
+
+@patch
+def _no_best(self:KeepBest):
+    "Say that there are no best weights, and bring back those from before the fit if these are spoilt"
+    spoilt = not all(p.isfinite().all() for p in self.aae.state_dict().values()) # a batch norm's statistics too
+    if spoilt: self.aae.load_state_dict(self.begin)
+    now = "; the model has those from before this fit." if spoilt else '.'
+    warnings.warn(f"No epoch had a finite `{self.monitor}`, so there are no best weights to go back to{now}")
+
+# %% ../nbs/03a_callbacks.ipynb #d32a45fe
+def _name(items, j):
+    "Item `j` by its path, or by its number"
+    o = items[j] if items is not None and not isinstance(items, pd.DataFrame) else None
+    return o if isinstance(o, (str, Path)) else f'item {j}'
+
 def _batch_items(dl, i):
     "Items of batch `i` of the pass that `dl` is in, or None where it doesn't tell"
     dl = getattr(dl, 'dl', dl)
-    idxs, bs = getattr(dl, '_DataLoader__idxs', None), getattr(dl, 'bs', None)
-    if idxs is None or bs is None: return None
-    idxs, items = list(idxs)[i*bs:(i+1)*bs], getattr(dl, 'items', None)
-    return [o if isinstance(o := items[j] if items is not None and not isinstance(items, pd.DataFrame) else None, (str, Path)) else f'item {j}' for j in idxs]
+    order,bs = getattr(dl, '_DataLoader__idxs', None),getattr(dl, 'bs', None)
+    if order is None or bs is None: return None
+    return [_name(getattr(dl, 'items', None), j) for j in list(order)[i*bs:(i+1)*bs]]
+
+# %% ../nbs/03a_callbacks.ipynb #0fbdc1c9
+def _finite_rows(o):
+    "Which rows of a tensor hold finite numbers alone"
+    return o.flatten(1).isfinite().all(1) if o.dim() > 1 else o.isfinite()
 
 def _not_finite(b):
     "Which rows of a batch hold a number that isn't finite"
-    bad = [~o.flatten(1).isfinite().all(1) if o.dim() > 1 else ~o.isfinite() for o in b if isinstance(o, torch.Tensor) and o.dim() and o.is_floating_point()]
-    return torch.stack([o.cpu() for o in bad]).any(0).nonzero()[:,0].tolist() if bad else []
+    floats = [o for o in b if isinstance(o, torch.Tensor) and o.dim() and o.is_floating_point()]
+    if not floats: return []
+    return torch.stack([~_finite_rows(o).cpu() for o in floats]).any(0).nonzero()[:,0].tolist()
 
-# %% ../nbs/03a_callbacks.ipynb #7b6f09cd
+# %% ../nbs/03a_callbacks.ipynb #df5d1f83
 class StopAtNaN(Callback):
     "Stop a fit whose loss isn't a finite number, and say which items the batch held; works with any `Learner`"
     order,run_valid = Recorder.order+1,False # it has brought the loss to the CPU already
@@ -181,16 +231,26 @@ class StopAtNaN(Callback):
     def before_fit(self): self.found = None
     def after_batch(self):
         if len(self.recorder.losses) and not math.isfinite(self.recorder.losses[-1]): self.stop()
-
-    def stop(self):
-        "Say what the batch held, and end the fit"
-        rows, items = _not_finite((*self.xb, *self.yb)), _batch_items(self.dl, self.iter)
-        which = [items[r] for r in rows] if rows and items else rows if rows else items
-        what = ("pixels or targets that aren't finite numbers in " if rows else 'of ') + ('rows ' if rows and not items else '') + ', '.join(map(str, which)) if which else ''
-        self.found = f"The loss of step {self.train_iter} (epoch {self.epoch}, batch {self.iter}) isn't a finite number" + (f": {what}." if rows else f" (batch {what})." if what else '.')
-        raise CancelFitException
     def after_fit(self):
         if self.found and self.warn: warnings.warn(self.found)
+
+# %% ../nbs/03a_callbacks.ipynb #7a73f1aa
+@patch
+def stop(self:StopAtNaN):
+    "Say what the batch held, and end the fit"
+    self.found = f"The loss of step {self.train_iter} (epoch {self.epoch}, batch {self.iter}) isn't a finite number"
+    self.found += self._culprits()
+    raise CancelFitException
+
+# %% ../nbs/03a_callbacks.ipynb #3b4f2f70
+@patch
+def _culprits(self:StopAtNaN):
+    "End of the sentence: which items it comes from, as far as can be told"
+    rows,items = _not_finite((*self.xb, *self.yb)),_batch_items(self.dl, self.iter)
+    if rows and items: which = ', '.join(str(items[r]) for r in rows)
+    elif rows: which = 'rows ' + ', '.join(map(str, rows))
+    else: return f" (batch of {', '.join(map(str, items))})." if items else '.'
+    return f": pixels or targets that aren't finite numbers in {which}."
 
 # %% ../nbs/03a_callbacks.ipynb #0df24b9f
 def effective_dims(
@@ -199,7 +259,7 @@ def effective_dims(
     "Participation ratio of the eigenvalues of `cov`: as many equal ones would have it"
     return (cov.trace()**2 / cov.square().sum().clamp_min(1e-30)).item()
 
-# %% ../nbs/03a_callbacks.ipynb #8fb59302
+# %% ../nbs/03a_callbacks.ipynb #54ad4f92
 class WatchCollapse(Callback):
     "Say once a fit, in words, that the game or the latent space has collapsed, and what to try"
     order,run_train = TrackerCallback.order+5,False
@@ -209,31 +269,62 @@ class WatchCollapse(Callback):
     ): self.won,self.share = won,share
 
     def before_fit(self): self.said,self.wins = [],0
-    def before_validate(self): self.n,self.sum,self.outer = 0,0.,0.
-    def after_pred(self):
-        z = self.learn.aae.z.detach().float()
-        self.n,self.sum,self.outer = self.n+len(z),self.sum+z.sum(0),self.outer+z.T@z
 
-    def say(self,
-        what:str, # Kind of collapse, each of which is said once
-        text:str # In words
-    ):
-        "Warn"
-        if what not in self.said: warnings.warn(f"{self.learn.phase_loss.phase.name} phase, epoch {self.epoch}: {text}")
-        self.said.append(what)
+# %% ../nbs/03a_callbacks.ipynb #9c8301f8
+@patch
+def before_validate(self:WatchCollapse): self.n,self.sum,self.outer = 0,0.,0.
 
-    def after_epoch(self):
-        row = dict(zip(self.recorder.metric_names[1:], self.recorder.values[-1])) if len(self.recorder.values) else {}
-        self.wins = self.wins+1 if row.get('disc', 1.) < self.won else 0
-        if self.wins > 1: self.say('game', f"the discriminator tells encoded vectors from Gaussian ones without fail (loss {row['disc']:.2g}; 0.69 is a draw), so the encoder learns little from it: try `adaptive=True`, `n_gen=2`, a lower `lr` or larger batches.")
-        if getattr(self, 'n', 0) < 2 or self.train_iter < 30: return # until then z isn't normalised by its own statistics in evaluation
-        mean = self.sum/self.n
-        cov = self.outer/self.n - mean[:,None]*mean
-        dims, var = len(mean), max(0., cov.trace().item()/len(mean))
-        if var < 0.01: self.say('variance', f"z hardly varies over the validation images (variance {var:.2g}, a Gaussian's is 1), so all images look alike to the head: try a lower `lr`, or see that validation images are like those of the training set.")
-        elif dims >= 10 and (used := effective_dims(cov)) < self.share*dims: self.say('dims', f"z moves in about {used:.1f} of its {dims} dimensions: raise `cov_weight`, or make a model with fewer `encoding_dims`.")
+@patch
+def after_pred(self:WatchCollapse):
+    z = self.learn.aae.z.detach().float()
+    self.n += len(z)
+    self.sum = self.sum + z.sum(0)
+    self.outer = self.outer + z.T@z
 
-# %% ../nbs/03a_callbacks.ipynb #ea12003e
+# %% ../nbs/03a_callbacks.ipynb #2ff5dbda
+@patch
+def say(self:WatchCollapse,
+    what:str, # Kind of collapse, each of which is said once
+    text:str # In words
+):
+    "Warn"
+    if what not in self.said: warnings.warn(f"{self.learn.phase_loss.phase.name} phase, epoch {self.epoch}: {text}")
+    self.said.append(what)
+
+# %% ../nbs/03a_callbacks.ipynb #119973c8
+@patch
+def after_epoch(self:WatchCollapse):
+    rows = self.recorder.values
+    row = dict(zip(self.recorder.metric_names[1:], rows[-1])) if len(rows) else {}
+    self._watch_game(row.get('disc', 1.))
+    if getattr(self, 'n', 0) > 1 and self.train_iter >= 30: self._watch_z()
+
+# %% ../nbs/03a_callbacks.ipynb #a3abfcc6
+@patch
+def _watch_game(self:WatchCollapse, disc):
+    "Has the discriminator won, two epochs in a row?"
+    self.wins = self.wins+1 if disc < self.won else 0
+    if self.wins < 2: return
+    self.say('game',
+        f"the discriminator tells encoded vectors from Gaussian ones without fail (loss {disc:.2g}; 0.69 is a draw), "
+        "so the encoder learns little from it: try `adaptive=True`, `n_gen=2`, a lower `lr` or larger batches.")
+
+# %% ../nbs/03a_callbacks.ipynb #e3359f9c
+@patch
+def _watch_z(self:WatchCollapse):
+    "Does z vary over the validation images, and in how many dimensions?"
+    mean = self.sum/self.n
+    cov = self.outer/self.n - mean[:,None]*mean
+    dims,var = len(mean),max(0., cov.trace().item()/len(mean))
+    moving = effective_dims(cov)
+    if var < 0.01: self.say('variance',
+        f"z hardly varies over the validation images (variance {var:.2g}, a Gaussian's is 1), so all images look alike "
+        "to the head: try a lower `lr`, or see that validation images are like those of the training set.")
+    elif dims >= 10 and moving < self.share*dims: self.say('dims',
+        f"z moves in about {moving:.1f} of its {dims} dimensions: raise `cov_weight`, or make a model with fewer "
+        "`encoding_dims`.")
+
+# %% ../nbs/03a_callbacks.ipynb #9fcc4d33
 class GatherLatents(Callback):
     "Keep z, logits and targets of every batch of a pass, in the order of its loader"
     order,run_train = MixedPrecision.order+1,False
@@ -243,6 +334,7 @@ class GatherLatents(Callback):
 
     def before_validate(self): self.zs,self.logits,self.targets = [],[],[]
     def after_pred(self):
-        z, logits, targs = self.learn.to_detach((self.learn.aae.z, self.learn.pred.float(), self.learn.yb[0] if self.learn.yb else None))
-        if self.store is not None: return self.store(z, logits, targs)
-        self.zs.append(z); self.logits.append(logits); self.targets.append(targs)
+        targets = self.learn.yb[0] if self.learn.yb else None
+        batch = self.learn.to_detach((self.learn.aae.z, self.learn.pred.float(), targets))
+        if self.store is not None: return self.store(*batch)
+        for kept,new in zip((self.zs, self.logits, self.targets), batch): kept.append(new)

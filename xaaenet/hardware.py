@@ -16,42 +16,63 @@ from fastai.callback.fp16 import AMPMode, MixedPrecision
 from torch.amp import GradScaler
 from torch.optim.adamw import adamw
 
-# %% ../nbs/03f_hardware.ipynb #840816d8
+# %% ../nbs/03f_hardware.ipynb #40d787c0
 class DeviceMixedPrecision(MixedPrecision):
     "`MixedPrecision` on whatever device the model is"
-    name = 'mixed_precision'
-    autocast = None
+    name,autocast = 'mixed_precision',None
     @property
     def device_type(self): return next(self.learn.model.parameters()).device.type
+    @property
+    def half(self): return self.amp_mode == AMPMode.FP16
 
     def before_fit(self):
-        fp16 = self.amp_mode == AMPMode.FP16
-        self.learn.scaler,self.scales,self.skipped = GradScaler(self.device_type, **{**self.kwargs, 'enabled': fp16}),L(),False
+        self.learn.scaler = GradScaler(self.device_type, **{**self.kwargs, 'enabled': self.half})
+        self.scales,self.skipped = L(),False
 
-    def before_batch(self):
-        self.autocast = torch.autocast(self.device_type, dtype=torch.float16 if self.amp_mode == AMPMode.FP16 else torch.bfloat16)
-        self.autocast.__enter__()
+# %% ../nbs/03f_hardware.ipynb #8790824d
+@patch
+def before_batch(self:DeviceMixedPrecision):
+    self.autocast = torch.autocast(self.device_type, dtype=torch.float16 if self.half else torch.bfloat16)
+    self.autocast.__enter__()
 
-    def after_loss(self): self.leave()
-    def after_fit(self): self.learn.scaler,self.scales = None,None
+# %% ../nbs/03f_hardware.ipynb #7d42afd3
+@patch
+def leave(self:DeviceMixedPrecision):
+    "Leave the autocast region, also after an error in it"
+    if self.autocast is not None: self.autocast.__exit__(None, None, None)
+    self.autocast = None
 
-    def leave(self):
-        "Leave the autocast region, also after an error in it"
-        if self.autocast is not None: self.autocast.__exit__(None, None, None)
-        self.autocast = None
+# %% ../nbs/03f_hardware.ipynb #f7724680
+@patch
+def after_loss(self:DeviceMixedPrecision): self.leave()
+@patch
+def after_fit(self:DeviceMixedPrecision): self.learn.scaler,self.scales = None,None
 
-# %% ../nbs/03f_hardware.ipynb #d8dc98e3
+# %% ../nbs/03f_hardware.ipynb #edd954e4
 _mallopt = dict(mmap_threshold=-3, trim_threshold=-1, mmap_max=-4) # numbers of glibc's malloc.h
-_keepers = [] # an entry for each `keep_memory` that is open
 
+def _own_settings():
+    "Does the environment say how memory is dealt out?"
+    named = any(k.startswith('MALLOC_') and k.endswith('_') for k in os.environ)
+    return named or 'glibc.malloc' in os.environ.get('GLIBC_TUNABLES', '')
+
+# %% ../nbs/03f_hardware.ipynb #76db78db
 def _glibc():
     "glibc, unless another C library or the environment decides how memory is dealt out"
-    own = any(k.startswith('MALLOC_') and k.endswith('_') for k in os.environ) or 'glibc.malloc' in os.environ.get('GLIBC_TUNABLES', '')
-    return ctypes.CDLL(None) if platform.libc_ver()[0] == 'glibc' and not own else None
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == 'glibc' and not _own_settings() else None
 
 def _set_malloc(libc, **options):
     for k,v in options.items(): libc.mallopt(_mallopt[k], v)
 
+# %% ../nbs/03f_hardware.ipynb #9d44cd3b
+_keepers = [] # an entry for each `keep_memory` that is open
+
+def _let_go(libc):
+    "Back to what glibc comes to by itself once large memory was freed"
+    _set_malloc(libc, mmap_max=2**16, mmap_threshold=2**25, trim_threshold=2**26)
+    libc.malloc_trim(0)
+
+# %% ../nbs/03f_hardware.ipynb #8dfd53ac
 @contextmanager
 def keep_memory():
     "Keep the memory of freed tensors in the process for a while, and give it back at the end"
@@ -60,17 +81,15 @@ def keep_memory():
         yield
         return
     _keepers.append(None)
-    _set_malloc(libc, mmap_max=0, trim_threshold=2**31-1) # tensors of any size come from the heap, and the heap doesn't shrink
+    _set_malloc(libc, mmap_max=0, trim_threshold=2**31-1)
     try: yield
     finally:
         _keepers.pop()
-        if not _keepers:
-            _set_malloc(libc, mmap_max=2**16, mmap_threshold=2**25, trim_threshold=2**26) # what glibc comes to by itself once large memory was freed
-            libc.malloc_trim(0)
+        if not _keepers: _let_go(libc)
 
-# %% ../nbs/03f_hardware.ipynb #16314e7a
+# %% ../nbs/03f_hardware.ipynb #e652b164
 class FusedAdam(Optimizer):
-    "fastai's `Adam` with weight decay, computed by torch's fused kernels ([Kingma & Ba 2015](https://arxiv.org/abs/1412.6980), [Loshchilov & Hutter 2019](https://arxiv.org/abs/1711.05101))"
+    "fastai's `Adam` with weight decay, computed by torch's fused kernels"
     def __init__(self,
         params, # Parameters, or groups of them
         lr:float, # Learning rate
@@ -81,32 +100,58 @@ class FusedAdam(Optimizer):
     ):
         super().__init__(params, [], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
 
-    @torch.no_grad()
-    def step(self,
-        closure=None # Not for fastai's optimizers
-    ):
-        "Move all parameters that have a gradient"
-        if closure is not None: raise ValueError("fastai's optimizers take no closure: compute the gradients first.")
-        for pg,h in zip(self.param_lists, self.hypers):
-            moving = defaultdict(list) # torch wants one device, one type and one weight decay a call
-            for p in pg.filter(lambda p: p.grad is not None): moving[p.device, p.dtype, _in_memory_order(p).is_contiguous(), self.state[p].get('do_wd', True)].append(p)
-            for (device, _, dense, do_wd),ps in moving.items(): self._adam(ps, device, dense, h | (dict() if do_wd else dict(wd=0.)))
+# %% ../nbs/03f_hardware.ipynb #28919b59
+def _in_memory_order(t, p=None):
+    "A view of `t` with its dimensions in the order in which `p` (or `t` itself) lies in memory"
+    strides = ifnone(p, t).stride()
+    return t.permute(sorted(range(t.dim()), key=lambda d: -strides[d]))
 
-# %% ../nbs/03f_hardware.ipynb #3b9d2e71
-def _in_memory_order(t, p=None): return t.permute(sorted(range(t.dim()), key=lambda d: -ifnone(p, t).stride(d)))
+def _laid_out(t, p):
+    "`t` in the memory layout of `p`; a copy if it isn't already"
+    return t if _in_memory_order(t, p).is_contiguous() else torch.empty_like(p, dtype=t.dtype).copy_(t)
 
-def _laid_out(t, p): return t if _in_memory_order(t, p).is_contiguous() else torch.empty_like(p, dtype=t.dtype).copy_(t)
-
+# %% ../nbs/03f_hardware.ipynb #2301071a
 @patch
-def _adam(self:FusedAdam, ps, device, dense, h):
-    "One call of torch's kernel, which takes each tensor for a row of numbers: so all are passed in the order in which the parameter's lie"
-    states = [self.state[p] for p in ps]
-    for p,s in zip(ps, states):
+@torch.no_grad()
+def step(self:FusedAdam,
+    closure=None # Not for fastai's optimizers
+):
+    "Move all parameters that have a gradient"
+    if closure is not None: raise ValueError("fastai's optimizers take no closure: compute the gradients first.")
+    for pg,hypers in zip(self.param_lists, self.hypers):
+        for kind,ps in self._calls(pg).items(): self._adam(ps, hypers, *kind)
+
+# %% ../nbs/03f_hardware.ipynb #2c98bb5f
+@patch
+def _calls(self:FusedAdam, params):
+    "Parameters with a gradient, by what a call of torch's kernel has to share"
+    res = defaultdict(list)
+    for p in params.filter(lambda p: p.grad is not None):
+        dense,decays = _in_memory_order(p).is_contiguous(),self.state[p].get('do_wd', True)
+        res[p.device, p.dtype, dense, decays].append(p)
+    return res
+
+# %% ../nbs/03f_hardware.ipynb #e735b93b
+@patch
+def _states(self:FusedAdam, params):
+    "The state of each parameter, begun where there is none, in the parameter's memory layout"
+    states = [self.state[p] for p in params]
+    for p,s in zip(params, states):
         if 'step' not in s: s.update(step=0, grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p))
         s.update({k: _laid_out(s[k], p) for k in ('grad_avg', 'sqr_avg')})
-    fused = dense and device.type in ('cpu', 'cuda') # elsewhere a step counter on the device would be read back for each tensor
-    steps = [torch.full((), s['step'], dtype=torch.float32, device=device if fused else 'cpu') for s in states]
+    return states
+
+# %% ../nbs/03f_hardware.ipynb #65b07c42
+@patch
+def _adam(self:FusedAdam, ps, h, device, dtype, dense, decays):
+    "One call of torch's kernel"
+    states = self._states(ps)
+    fused = dense and device.type in ('cpu', 'cuda')
+    counter = dict(dtype=torch.float32, device=device if fused else 'cpu')
+    steps = [torch.full((), s['step'], **counter) for s in states]
     def rows(ts): return [_in_memory_order(t, p) for t,p in zip(ts, ps)]
-    adamw(rows(ps), rows(_laid_out(p.grad, p) for p in ps), *(rows(s[k] for s in states) for k in ('grad_avg', 'sqr_avg')), [], steps, fused=fused or None,
-          amsgrad=False, maximize=False, lr=h['lr'], beta1=h['mom'], beta2=h['sqr_mom'], eps=h['eps'], weight_decay=h['wd'])
+    grads = rows(_laid_out(p.grad, p) for p in ps)
+    means,squares = (rows(s[k] for s in states) for k in ('grad_avg', 'sqr_avg'))
+    adamw(rows(ps), grads, means, squares, [], steps, fused=fused or None, amsgrad=False, maximize=False, lr=h['lr'],
+          beta1=h['mom'], beta2=h['sqr_mom'], eps=h['eps'], weight_decay=h['wd'] if decays else 0.)
     for s in states: s['step'] += 1

@@ -14,7 +14,7 @@ from fastai.vision.all import *
 
 from .model import *
 
-# %% ../nbs/03b_progress.ipynb #7212a35e
+# %% ../nbs/03b_progress.ipynb #92749e8e
 class LivePlot(Callback):
     "Base of what is drawn again after each epoch"
     order,run_valid = ProgressCallback.order+5,False
@@ -23,27 +23,35 @@ class LivePlot(Callback):
     ): self.show,self.out,self.trained = show,None,False
 
     def before_fit(self):
-        self.run,self.out,self.trained = not hasattr(self.learn, 'lr_finder') and not rank_distrib(),None,False
+        self.run = not hasattr(self.learn, 'lr_finder') and not rank_distrib()
+        self.out,self.trained = None,False
     def before_train(self): self.trained = True # an epoch of `validate` or `get_preds` alone isn't one
-    def after_epoch(self):
-        if not self.trained or self.learn.phase_loss.predicting: return
-        self.trained = False
-        self.note()
-        if self.show and self.learn.logger is not noop and type(ipython_shell()).__name__ not in ('bool', 'TerminalInteractiveShell'): self.redraw()
-
-    def redraw(self):
-        "Draw `plot` in the place where it stood"
-        from IPython.display import display
-        axs = self.plot()
-        if axs is None: return
-        fig = axs.flat[0].figure
-        plt.close(fig) # else it would be shown at the end of the cell again
-        if self.out is None: self.out = display(fig, display_id=True)
-        else: self.out.update(fig)
     def after_fit(self): self.out = None
     def __getstate__(self): return {**self.__dict__, 'out': None}
 
-# %% ../nbs/03b_progress.ipynb #ff092e89
+# %% ../nbs/03b_progress.ipynb #4f29d81d
+def _in_notebook(): return type(ipython_shell()).__name__ not in ('bool', 'TerminalInteractiveShell')
+
+@patch
+def after_epoch(self:LivePlot):
+    if not self.trained or self.learn.phase_loss.predicting: return
+    self.trained = False
+    self.note()
+    if self.show and self.learn.logger is not noop and _in_notebook(): self.redraw()
+
+# %% ../nbs/03b_progress.ipynb #70a93008
+@patch
+def redraw(self:LivePlot):
+    "Draw `plot` in the place where it stood"
+    from IPython.display import display
+    axs = self.plot()
+    if axs is None: return
+    fig = axs.flat[0].figure
+    plt.close(fig) # else it would be shown at the end of the cell again
+    if self.out is None: self.out = display(fig, display_id=True)
+    else: self.out.update(fig)
+
+# %% ../nbs/03b_progress.ipynb #6fb7110e
 class ShowLossParts(LivePlot):
     "A panel for each part of the loss, redrawn after each epoch"
     def __init__(self,
@@ -57,69 +65,102 @@ class ShowLossParts(LivePlot):
         super().before_fit()
         self.begins = True # not for an epoch of `validate` or `get_preds`, which call this too
 
-    def before_train(self):
-        super().before_train()
-        if self.begins: self.last,self.history[self.learn.phase],self.epochs,self.begins = self.learn.phase,[],self.learn.n_epoch,False
-        self.total,self.steps = None,0
+# %% ../nbs/03b_progress.ipynb #16d0165c
+@patch
+def before_train(self:ShowLossParts):
+    LivePlot.before_train(self)
+    self.total,self.steps = None,0
+    if not self.begins: return
+    self.last,self.epochs,self.begins = self.learn.phase,self.learn.n_epoch,False
+    self.history[self.last] = []
 
-    def after_loss(self):
-        parts = self.learn.aae.loss_parts
-        values,self.names = torch.stack([v.float() for v in parts.values()]),list(parts)
-        self.total,self.steps = values if self.total is None else self.total+values,self.steps+1
+@patch
+def after_loss(self:ShowLossParts):
+    parts = self.learn.aae.loss_parts
+    values,self.parts = torch.stack([v.float() for v in parts.values()]),list(parts)
+    self.total = values if self.total is None else self.total+values
+    self.steps += 1
 
-    def note(self):
-        "Keep the values of an epoch"
-        train = {} if self.total is None else dict(zip(self.names, (self.total/self.steps).tolist()))
-        row = dict(zip(self.recorder.metric_names[1:-1], self.recorder.values[-1]))
-        train['loss'],row['loss'] = row.pop('train_loss', None),row.pop('valid_loss', None)
-        self.history[self.last].append((self.epoch, train, row))
-        self.total = None
+# %% ../nbs/03b_progress.ipynb #578dc0f6
+@patch
+def note(self:ShowLossParts):
+    "Keep the values of an epoch"
+    train = {} if self.total is None else dict(zip(self.parts, (self.total/self.steps).tolist()))
+    valid = dict(zip(self.recorder.metric_names[1:-1], self.recorder.values[-1]))
+    train['loss'],valid['loss'] = valid.pop('train_loss', None),valid.pop('valid_loss', None)
+    self.history[self.last].append((self.epoch, train, valid))
+    self.total = None
 
-# %% ../nbs/03b_progress.ipynb #d7f579d4
+# %% ../nbs/03b_progress.ipynb #e7270eb0
 @patch
 def df(self:ShowLossParts,
     phase:str=None # The last one by default
 ) -> pd.DataFrame: # Two rows an epoch
     "What is drawn, as a table"
-    rows = [dict(epoch=e, set=s, **v) for e,train,valid in self.history.get(ifnone(phase, self.last), []) for s,v in (('training', train), ('validation', valid))]
-    if not rows: raise ValueError(f"There is no epoch of {phase or 'any phase'} to show: pass this callback to a fit (`cbs=`) first. Seen so far: {', '.join(self.history) or 'nothing'}.")
+    epochs = self.history.get(ifnone(phase, self.last), [])
+    if not epochs:
+        seen = ', '.join(self.history) or 'nothing'
+        raise ValueError(f"There is no epoch of {phase or 'any phase'} to show: pass this callback to a fit (`cbs=`) first. "
+                         f"Seen so far: {seen}.")
+    rows = []
+    for epoch,train,valid in epochs:
+        rows += [dict(epoch=epoch, set='training', **train), dict(epoch=epoch, set='validation', **valid)]
     return pd.DataFrame(rows)
 
-# %% ../nbs/03b_progress.ipynb #ffe53193
+# %% ../nbs/03b_progress.ipynb #70f8f488
+def _grid(n, cols, ax):
+    "Axes for `n` panels in rows of `cols`; those that were given, if there are any"
+    if ax is None:
+        rows = -(-n//cols)
+        return plt.subplots(rows, cols, figsize=(2.2*cols, 1.7*rows), layout='constrained', squeeze=False)[1]
+    axs = np.asarray(ax)
+    if axs.size < n: raise ValueError(f"{n} axes are needed, and {axs.size} were given.")
+    return axs
+
+# %% ../nbs/03b_progress.ipynb #1b24950c
+def _panel(a, name, sets, epochs):
+    "One part of the loss over the epochs, for training and validation"
+    for s,colour in (('training', '#999999'), ('validation', '#4477aa')):
+        values = sets[s][name]
+        if values.notna().any(): a.plot(values.index, values.astype(float), 'o-', ms=3, color=colour, label=s)
+    if name in ('adv', 'disc'): a.axhline(math.log(2), color='black', lw=0.8, ls=':') # where neither side wins
+    a.set_title(name, fontsize=9)
+    a.tick_params(labelsize=7)
+    a.set(xlim=(-0.3, max(epochs-1, 1)+0.3))
+    a.xaxis.get_major_locator().set_params(integer=True)
+
+# %% ../nbs/03b_progress.ipynb #a31db90f
 @patch
 def plot(self:ShowLossParts,
     phase:str=None, # The last one by default
     ax=None # Axes to draw on, one a panel
 ): # The axes
     "A panel for the loss, each of its parts, and each metric"
-    df = self.df(phase)
-    names = ['loss'] + [o for o in self.history[ifnone(phase, self.last)][-1][2] if o != 'loss'] # in the table's order
-    cols, kept = min(self.n_cols, len(names)), {s: o.set_index('epoch') for s,o in df.groupby('set')}
-    axs = np.asarray(ax) if ax is not None else plt.subplots(-(-len(names)//cols), cols, figsize=(2.2*cols, 1.7*(-(-len(names)//cols))), layout='constrained', squeeze=False)[1]
-    if axs.size < len(names): raise ValueError(f"{len(names)} axes are needed, and {axs.size} were given.")
-    for a,n in zip(axs.flat, names):
-        for s,c in (('training', '#999999'), ('validation', '#4477aa')):
-            if kept[s][n].notna().any(): a.plot(kept[s].index, kept[s][n].astype(float), 'o-', ms=3, color=c, label=s)
-        if n in ('adv', 'disc'): a.axhline(math.log(2), color='black', lw=0.8, ls=':') # where neither side wins
-        a.set_title(n, fontsize=9); a.tick_params(labelsize=7); a.set(xlim=(-0.3, max(self.epochs-1, 1)+0.3)); a.xaxis.get_major_locator().set_params(integer=True)
+    df,last = self.df(phase),self.history[ifnone(phase, self.last)][-1][2]
+    names = ['loss'] + [o for o in last if o != 'loss'] # in the table's order
+    axs = _grid(len(names), min(self.n_cols, len(names)), ax)
+    sets = {s: o.set_index('epoch') for s,o in df.groupby('set')}
+    for a,name in zip(axs.flat, names): _panel(a, name, sets, self.epochs)
     for a in list(axs.flat)[len(names):]: a.axis('off')
     axs.flat[0].legend(fontsize=7, frameon=False)
     return axs
 
-# %% ../nbs/03b_progress.ipynb #15a39255
+# %% ../nbs/03b_progress.ipynb #1df5a5d1
 def _held_out(dl, n):
     "A few images spread over the data set of `dl`, without a trace in any random generator"
     if hasattr(dl, 'world_size'): dl = dl.dl # one process's share of a loader
     with no_random():
         if isinstance(dl, DataLoader) and hasattr(dl.dataset, '__len__'):
             rows = np.unique(np.linspace(0, len(dl.dataset)-1, n).round().astype(int)).tolist()
-            dl = dl.new(shuffle=False, drop_last=False, num_workers=0, bs=n, **({'cls': TfmdDL} if isinstance(dl, TfmdDL) else {}))
+            own = {'cls': TfmdDL} if isinstance(dl, TfmdDL) else {} # subclasses weight or thin out the rows
+            dl = dl.new(shuffle=False, drop_last=False, num_workers=0, bs=n, **own)
             dl.get_idxs = lambda: rows
         return first(dl)[0][:n].as_subclass(torch.Tensor)
 
+# %% ../nbs/03b_progress.ipynb #224bac57
 def _bytes(x): return (x.clamp(0, 1)*255).round().byte().cpu()
 
-# %% ../nbs/03b_progress.ipynb #0b5dd7f9
+# %% ../nbs/03b_progress.ipynb #2aaf633f
 class Filmstrip(LivePlot):
     "Paint the same few held-out images after each epoch"
     not_saved = 'images','frames' # they are somebody's images
@@ -131,29 +172,41 @@ class Filmstrip(LivePlot):
     ):
         super().__init__(show)
         self.max_n,self.images,self.adversarial,self.frames = max_n,images,adversarial,[]
-
-    def note(self):
-        "Paint the images"
-        if self.learn.phase == 'adversarial' and not self.adversarial: return
-        if self.images is None: self.images = _held_out(self.dls.valid, self.max_n)
-        model = self.learn.aae
-        with torch.no_grad(), evaluating(model): self.keep(self.learn.phase, self.epoch, _bytes(model.reconstruct(self.images.to(model.mean), open_skips=False)))
-
-    def keep(self,
-        phase:str, # Its name
-        epoch:int, # Its number
-        pictures:torch.Tensor # `[n, C, H, W]` in bytes
-    ):
-        "Keep the pictures of an epoch"
-        self.frames.append((phase, epoch, pictures))
     def __getstate__(self): return {**super().__getstate__(), 'images': None, 'frames': []}
 
-# %% ../nbs/03b_progress.ipynb #9c340e3e
-def _show_image(ax, im):
-    "`[C, H, W]` in bytes"
-    im = im.float().permute(1,2,0)/255
-    ax.imshow(im if im.shape[-1] == 3 else im.mean(-1), cmap='gray', vmin=0, vmax=1); ax.set(xticks=[], yticks=[])
+# %% ../nbs/03b_progress.ipynb #a1a3e4a9
+@patch
+def note(self:Filmstrip):
+    "Paint the images"
+    if self.learn.phase == 'adversarial' and not self.adversarial: return
+    if self.images is None: self.images = _held_out(self.dls.valid, self.max_n)
+    model = self.learn.aae
+    with torch.no_grad(), evaluating(model):
+        pictures = model.reconstruct(self.images.to(model.mean), open_skips=False)
+    self.keep(self.learn.phase, self.epoch, _bytes(pictures))
 
+# %% ../nbs/03b_progress.ipynb #e254045c
+@patch
+def keep(self:Filmstrip,
+    phase:str, # Its name
+    epoch:int, # Its number
+    pictures:torch.Tensor # `[n, C, H, W]` in bytes
+):
+    "Keep the pictures of an epoch"
+    self.frames.append((phase, epoch, pictures))
+
+# %% ../nbs/03b_progress.ipynb #c94b013a
+def _show_image(ax, im):
+    "Draw `[C, H, W]` in bytes"
+    im = im.float().permute(1,2,0)/255
+    ax.imshow(im if im.shape[-1] == 3 else im.mean(-1), cmap='gray', vmin=0, vmax=1)
+    ax.set(xticks=[], yticks=[])
+
+def _evenly(n, most):
+    "At most `most` of `n` positions, evenly spread"
+    return range(n) if n <= most else np.unique(np.linspace(0, n-1, most).round().astype(int))
+
+# %% ../nbs/03b_progress.ipynb #6ba5aeed
 @patch
 def plot(self:Filmstrip,
     max_rows:int=12, # Most epochs; of more, some are left out evenly
@@ -161,17 +214,18 @@ def plot(self:Filmstrip,
 ): # The axes, None where no epoch was painted
     "The images, and a row for each epoch below"
     if not self.frames: return None
-    some = np.unique(np.linspace(0, len(self.frames)-1, max_rows).round().astype(int)) if len(self.frames) > max_rows else range(len(self.frames))
-    rows = [('image', _bytes(self.images))] + [(f'{p}\n{e}', x) for p,e,x in (self.frames[i] for i in some)]
-    axs = ax if ax is not None else plt.subplots(len(rows), len(self.images), figsize=(0.9*len(self.images)+0.9, 0.9*len(rows)), layout='constrained', squeeze=False)[1]
+    shown = [self.frames[i] for i in _evenly(len(self.frames), max_rows)]
+    rows = [('image', _bytes(self.images))] + [(f'{phase}\n{epoch}', x) for phase,epoch,x in shown]
+    n,size = len(self.images),(0.9*len(self.images)+0.9, 0.9*len(rows))
+    axs = ax if ax is not None else plt.subplots(len(rows), n, figsize=size, layout='constrained', squeeze=False)[1]
     for row,(name,ims) in zip(axs, rows):
         for a,im in zip(row, ims): _show_image(a, im)
         row[0].set_ylabel(name, rotation=0, ha='right', va='center', fontsize=8)
     return axs
 
-# %% ../nbs/03b_progress.ipynb #c8697802
+# %% ../nbs/03b_progress.ipynb #12d95214
 def picture_log(
-    to # A `SummaryWriter`, the `mlflow` module, a run of Weights & Biases, or a function of name, picture `[H, W, 3]` (bytes) and step
+    to # A `SummaryWriter`, the `mlflow` module, a run of Weights & Biases, or a function as below
 ): # A function of name, picture and step
     "What hands a picture over to `to`"
     if hasattr(to, 'add_image'): return lambda name, im, step: to.add_image(name, im, step, dataformats='HWC')
@@ -180,9 +234,10 @@ def picture_log(
         import wandb
         return lambda name, im, step: to.log({name: wandb.Image(im)})
     if callable(to): return to
-    raise TypeError(f"Pictures can't be logged to {to!r}: pass a SummaryWriter, the module mlflow, a run of wandb, or a function of name, picture and step.")
+    raise TypeError(f"Pictures can't be logged to {to!r}: pass a SummaryWriter, the module mlflow, a run of wandb, "
+                    "or a function of name, picture and step.")
 
-# %% ../nbs/03b_progress.ipynb #6c765ced
+# %% ../nbs/03b_progress.ipynb #069e8e4b
 class LogReconstructions(Filmstrip):
     "Log images over their reconstructions after each epoch"
     def __init__(self,
@@ -193,24 +248,32 @@ class LogReconstructions(Filmstrip):
     ):
         super().__init__(max_n, images, adversarial, show=False)
         self.to = to
-
-    def found(self):
-        "What to log to"
-        if self.to is not None: return self.to
-        if hasattr(self.learn, 'tensor_board'): return self.learn.tensor_board.writer
-        raise ValueError("There is nothing to log to: add a `TensorBoardCallback`, or pass `to`, for instance `LogReconstructions(mlflow)`.")
-
-    def before_fit(self):
-        super().before_fit()
-        if self.run: self.found() # before anything is trained
-
-    def keep(self, phase, epoch, pictures):
-        sheet = torch.cat([torch.cat(list(o), 2) for o in (_bytes(self.images), pictures)], 1)
-        if len(sheet) not in (1, 3): sheet = sheet.float().mean(0, keepdim=True).byte()
-        picture_log(self.found())(f'reconstructions/{phase}', sheet.expand(3, -1, -1).permute(1,2,0).numpy(), epoch)
     def __getstate__(self): return {**super().__getstate__(), 'to': None} # a writer has open files
 
-# %% ../nbs/03b_progress.ipynb #c520c5e4
+# %% ../nbs/03b_progress.ipynb #ae521591
+@patch
+def found(self:LogReconstructions):
+    "What to log to"
+    if self.to is not None: return self.to
+    if hasattr(self.learn, 'tensor_board'): return self.learn.tensor_board.writer
+    raise ValueError("There is nothing to log to: add a `TensorBoardCallback`, or pass `to`, "
+                     "for instance `LogReconstructions(mlflow)`.")
+
+@patch
+def before_fit(self:LogReconstructions):
+    LivePlot.before_fit(self)
+    if self.run: self.found() # before anything is trained
+
+# %% ../nbs/03b_progress.ipynb #8945f433
+@patch
+def keep(self:LogReconstructions, phase, epoch, pictures):
+    rows = _bytes(self.images),pictures
+    sheet = torch.cat([torch.cat(list(row), 2) for row in rows], 1) # `[C, 2H, nW]`
+    if len(sheet) not in (1, 3): sheet = sheet.float().mean(0, keepdim=True).byte()
+    picture = sheet.expand(3, -1, -1).permute(1,2,0).numpy()
+    picture_log(self.found())(f'reconstructions/{phase}', picture, epoch)
+
+# %% ../nbs/03b_progress.ipynb #f1207eab
 class LogMetrics(LivePlot):
     "Log loss, parts and metrics of each epoch, by phase"
     def __init__(self,
@@ -223,14 +286,18 @@ class LogMetrics(LivePlot):
         super().before_fit()
         if self.run and getattr(self.to, '__name__', '') == 'mlflow' and self.to.active_run() is None:
             raise ValueError("There is no MLflow run to log to: train inside `with mlflow.start_run():`.")
-
-    def note(self):
-        "Log the values of an epoch"
-        row = zip(self.recorder.metric_names[1:-1], self.recorder.values[-1])
-        row = {f'{self.learn.phase}/{k}': float(v) for k,v in row if v is not None}
-        if hasattr(self.to, 'log_metrics'): self.to.log_metrics(row, step=self.epoch)
-        elif hasattr(self.to, 'add_scalar'): [self.to.add_scalar(k, v, self.epoch) for k,v in row.items()]
-        elif hasattr(self.to, 'log'): self.to.log(row)
-        elif callable(self.to): self.to(row, self.epoch)
-        else: raise TypeError(f"Metrics can't be logged to {self.to!r}: pass the module mlflow, a run of wandb, a SummaryWriter, or a function of a dict and the epoch.")
     def __getstate__(self): return {**super().__getstate__(), 'to': None} # it has open files
+
+# %% ../nbs/03b_progress.ipynb #f20c7e8e
+@patch
+def note(self:LogMetrics):
+    "Log the values of an epoch"
+    row = zip(self.recorder.metric_names[1:-1], self.recorder.values[-1])
+    row = {f'{self.learn.phase}/{k}': float(v) for k,v in row if v is not None}
+    if hasattr(self.to, 'log_metrics'): self.to.log_metrics(row, step=self.epoch)
+    elif hasattr(self.to, 'add_scalar'):
+        for k,v in row.items(): self.to.add_scalar(k, v, self.epoch)
+    elif hasattr(self.to, 'log'): self.to.log(row)
+    elif callable(self.to): self.to(row, self.epoch)
+    else: raise TypeError(f"Metrics can't be logged to {self.to!r}: pass the module mlflow, a run of wandb, "
+                          "a SummaryWriter, or a function of a dict and the epoch.")
