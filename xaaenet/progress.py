@@ -91,23 +91,28 @@ def note(self:ShowLossParts):
     self.history[self.last].append((self.epoch, train, valid))
     self.total = None
 
-# %% ../nbs/03b_progress.ipynb #e7270eb0
+# %% ../nbs/03b_progress.ipynb #bc320733
 @patch
 def df(self:ShowLossParts,
     phase:str=None # The last one by default
 ) -> pd.DataFrame: # Two rows an epoch
     "What is drawn, as a table"
     epochs = self.history.get(ifnone(phase, self.last), [])
-    if not epochs:
-        seen = ', '.join(self.history) or 'nothing'
-        raise ValueError(f"There is no epoch of {phase or 'any phase'} to show: pass this callback to a fit (`cbs=`) first. "
-                         f"Seen so far: {seen}.")
+    if not epochs: raise ValueError(
+        f"There is no epoch of {phase or 'any phase'} to show: pass this callback to a fit (`cbs=`) first. "
+        f"Seen so far: {', '.join(self.history) or 'nothing'}.")
     rows = []
     for epoch,train,valid in epochs:
         rows += [dict(epoch=epoch, set='training', **train), dict(epoch=epoch, set='validation', **valid)]
     return pd.DataFrame(rows)
 
-# %% ../nbs/03b_progress.ipynb #70f8f488
+# %% ../nbs/03b_progress.ipynb #df5fbcad
+@patch
+def _panels(self:ShowLossParts, phase):
+    "The loss, and what the validation set has beside it, in the table's order"
+    last = self.history[phase][-1][2]
+    return ['loss'] + [o for o in last if o != 'loss']
+
 def _grid(n, cols, ax):
     "Axes for `n` panels in rows of `cols`; those that were given, if there are any"
     if ax is None:
@@ -129,15 +134,14 @@ def _panel(a, name, sets, epochs):
     a.set(xlim=(-0.3, max(epochs-1, 1)+0.3))
     a.xaxis.get_major_locator().set_params(integer=True)
 
-# %% ../nbs/03b_progress.ipynb #a31db90f
+# %% ../nbs/03b_progress.ipynb #d16e658e
 @patch
 def plot(self:ShowLossParts,
     phase:str=None, # The last one by default
     ax=None # Axes to draw on, one a panel
 ): # The axes
     "A panel for the loss, each of its parts, and each metric"
-    df,last = self.df(phase),self.history[ifnone(phase, self.last)][-1][2]
-    names = ['loss'] + [o for o in last if o != 'loss'] # in the table's order
+    df,names = self.df(phase),self._panels(ifnone(phase, self.last))
     axs = _grid(len(names), min(self.n_cols, len(names)), ax)
     sets = {s: o.set_index('epoch') for s,o in df.groupby('set')}
     for a,name in zip(axs.flat, names): _panel(a, name, sets, self.epochs)
