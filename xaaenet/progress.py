@@ -65,7 +65,7 @@ class ShowLossParts(LivePlot):
         super().before_fit()
         self.begins = True # not for an epoch of `validate` or `get_preds`, which call this too
 
-# %% ../nbs/03b_progress.ipynb #16d0165c
+# %% ../nbs/03b_progress.ipynb #c507e71b
 @patch
 def before_train(self:ShowLossParts):
     LivePlot.before_train(self)
@@ -74,6 +74,7 @@ def before_train(self:ShowLossParts):
     self.last,self.epochs,self.begins = self.learn.phase,self.learn.n_epoch,False
     self.history[self.last] = []
 
+# %% ../nbs/03b_progress.ipynb #9b432868
 @patch
 def after_loss(self:ShowLossParts):
     parts = self.learn.aae.loss_parts
@@ -106,13 +107,14 @@ def df(self:ShowLossParts,
         rows += [dict(epoch=epoch, set='training', **train), dict(epoch=epoch, set='validation', **valid)]
     return pd.DataFrame(rows)
 
-# %% ../nbs/03b_progress.ipynb #df5fbcad
+# %% ../nbs/03b_progress.ipynb #374ca112
 @patch
 def _panels(self:ShowLossParts, phase):
     "The loss, and what the validation set has beside it, in the table's order"
     last = self.history[phase][-1][2]
     return ['loss'] + [o for o in last if o != 'loss']
 
+# %% ../nbs/03b_progress.ipynb #70f8f488
 def _grid(n, cols, ax):
     "Axes for `n` panels in rows of `cols`; those that were given, if there are any"
     if ax is None:
@@ -254,7 +256,7 @@ class LogReconstructions(Filmstrip):
         self.to = to
     def __getstate__(self): return {**super().__getstate__(), 'to': None} # a writer has open files
 
-# %% ../nbs/03b_progress.ipynb #ae521591
+# %% ../nbs/03b_progress.ipynb #e98411d8
 @patch
 def found(self:LogReconstructions):
     "What to log to"
@@ -263,6 +265,7 @@ def found(self:LogReconstructions):
     raise ValueError("There is nothing to log to: add a `TensorBoardCallback`, or pass `to`, "
                      "for instance `LogReconstructions(mlflow)`.")
 
+# %% ../nbs/03b_progress.ipynb #4cb6c6d4
 @patch
 def before_fit(self:LogReconstructions):
     LivePlot.before_fit(self)
