@@ -19,10 +19,11 @@ from fastai.vision.learner import create_body, model_meta
 def _offline_error(name, e):
     "The error for weights that are neither here nor to be had"
     return OSError(
-        f"The pretrained weights of {name} are neither in the cache ({torch.hub.get_dir()}/checkpoints for torchvision, HF_HOME "
-        "for timm) nor can they be downloaded now: connect once, copy the weight file into the cache, or pass "
-        f"`pretrained=False`. ({type(e).__name__}: {str(e)[:120]})")
+        f"The pretrained weights of {name} are neither in the cache ({torch.hub.get_dir()}/checkpoints for "
+        "torchvision, HF_HOME for timm) nor can they be downloaded now: connect once, copy the weight file into the "
+        f"cache, or pass `pretrained=False`. ({type(e).__name__}: {str(e)[:120]})")
 
+# %% ../nbs/00b_encoders.ipynb #5e0a11b2
 _net_errors = 'httpx', 'httpcore', 'requests', 'urllib3', 'huggingface_hub'
 def _is_network_error(e): return isinstance(e, OSError) or type(e).__module__.split('.')[0] in _net_errors
 
@@ -70,8 +71,8 @@ def _constructed(arch, pretrained):
     try: model = _construct(arch, pretrained)
     except Exception as e:
         if pretrained and isinstance(e, OSError): raise _offline_error(name, e) from e
-        raise TypeError(f"`arch` {name} can't be called without arguments: pass a constructor that can, or the nn.Module "
-                        f"it should make. ({type(e).__name__}: {e})") from e
+        raise TypeError(f"`arch` {name} can't be called without arguments: pass a constructor that can, or the "
+                        f"nn.Module it should make. ({type(e).__name__}: {e})") from e
     if isinstance(model, nn.Module): return model
     raise TypeError(f"`arch` {name} makes a {type(model).__name__}, not an nn.Module.")
 
@@ -150,7 +151,8 @@ def _feature_map_of(out, size):
     feats = feature_map(out, size)
     if feats is not None: return feats
     got = list(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-    raise NoFeatureMap(f"The encoder gives {got}, not a feature map [B, F, h, w]: pass one without its pooling and head.")
+    raise NoFeatureMap(f"The encoder gives {got}, not a feature map [B, F, h, w]: "
+                       "pass one without its pooling and head.")
 
 # %% ../nbs/00b_encoders.ipynb #595a2260
 def find_skips(

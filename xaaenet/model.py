@@ -1,4 +1,4 @@
-"""The adversarial autoencoder, its U-Net decoder with dropout on the skip connections, and the loss of each training phase
+"""The adversarial autoencoder, its U-Net decoder with dropped skip connections, and the loss of each phase
 
 Docs: https://xaaenet.github.io/xaaenet/model.html.md"""
 
@@ -54,7 +54,7 @@ class UnetBlock(nn.Module):
         super().__init__()
         self.size,self.skip_c = tuple(size),skip_c if p < 1 else 0
         n_up = max(1, up_c//2)
-        self.n_out = max(1, (n_up + skip_c) // (1 if final_div else 2)) # a thin encoder may run out of channels to halve
+        self.n_out = max(1, (n_up + skip_c) // (1 if final_div else 2)) # a thin encoder may run out
         self.shuf = PixelShuffle_ICNR(up_c, n_up, norm_type=None)
         self.skip = nn.Sequential(BatchNorm(skip_c), nn.Dropout2d(p)) if self.skip_c else None
         self.conv1,self.conv2 = ConvLayer(n_up + self.skip_c, self.n_out),ConvLayer(self.n_out, self.n_out)
@@ -244,7 +244,8 @@ def _check_size(size):
 # %% ../nbs/01_model.ipynb #94ecd02e
 def _check_dropout(p):
     "Refuse what is no probability, and what would scale the skips too much"
-    if not isinstance(p, Real) or not 0 <= p <= 1: raise ValueError(f"`skip_dropout` is a probability in [0, 1], not {p}.")
+    if not isinstance(p, Real) or not 0 <= p <= 1:
+        raise ValueError(f"`skip_dropout` is a probability in [0, 1], not {p}.")
     if 0.9 < p < 1: raise ValueError(f"`skip_dropout` {p} would scale what it lets through by {1/(1-p):.0f}: "
                                      "use 1 (closed) or at most 0.9.")
 
@@ -271,8 +272,8 @@ def _run_encoder(encoder, shape, name):
     c,h,w = shape
     try: feats,skips = find_skips(encoder, torch.zeros(2, *shape, device=device))
     except NoFeatureMap: raise
-    except Exception as e: raise ValueError(f"{name} can't take images of {c} channels and {h}x{w} px: make the encoder, "
-        f"or load the images, with as many channels and of a size that fits. ({e})") from e
+    except Exception as e: raise ValueError(f"{name} can't take images of {c} channels and {h}x{w} px: make the "
+        f"encoder, or load the images, with as many channels and of a size that fits. ({e})") from e
     if not feats.numel(): raise ValueError(f"{name} makes an empty feature map ({list(feats.shape)}) of images of "
                                            f"{h}x{w} px: pass another encoder, or larger images.")
     return feats,skips
@@ -286,7 +287,8 @@ def _check_encoder(encoder, shape, name):
     big = max(256, 4*max(h, w))
     try: side = min(find_skips(encoder, torch.zeros(1, c, big, big, device=feats.device))[0].shape[-2:])
     except Exception: return feats,skips # of one size only
-    if side == 1: raise ValueError(f"{name} pools its feature map away ({list(feats.shape)}): pass it without its pooling.")
+    if side == 1:
+        raise ValueError(f"{name} pools its feature map away ({list(feats.shape)}): pass it without its pooling.")
     stride = -(-big // side)
     if min(h, w) >= stride: return feats,skips
     raise ValueError(f"Images of {h}x{w} px are smaller than {name} allows, which shrinks them {stride} times: "
@@ -300,7 +302,7 @@ class AAE(nn.Module):
         input_channels:int=3, # Image channels
         encoding_dims:int=128, # Dimensions of the latent vector z
         classes:int=2, # Outputs of the head: classes, labels, or 1 for a score
-        gen_train:bool=True, # Does a training step train the generator (all but the discriminator) or the discriminator?
+        gen_train:bool=True, # Does a training step train the generator (all but the discriminator), or the latter?
         skip_dropout:float=1, # `Dropout2d` probability on the skips: 1 closes them, 0 leaves them open
         *,
         arch=resnet34, # Constructor, name of a timm network, or an `nn.Module` that is an encoder
@@ -392,8 +394,8 @@ def _check_image(self:AAE, x):
     "Refuse what isn't a float batch of the model's own shape"
     want = (self.input_channels, *self.input_size)
     if x.dim() != 4 or tuple(x.shape[1:]) != want:
-        raise ValueError(f"The model was made for images [B, {want[0]}, {want[1]}, {want[2]}], and got {list(x.shape)}: "
-                         "resize the images, or make a model of that size.")
+        raise ValueError(f"The model was made for images [B, {want[0]}, {want[1]}, {want[2]}], and got "
+                         f"{list(x.shape)}: resize the images, or make a model of that size.")
     if not x.is_floating_point(): raise TypeError(f"Images must be floats in [0, 1], not {x.dtype}: "
         "divide by the largest value first (fastai's `IntToFloatTensor`).")
 
@@ -519,7 +521,7 @@ def _note(self:AAE, **parts):
 
 @patch
 def disc_loss_func(self:AAE,
-    z:torch.Tensor=None # Latent vectors `[B, dims]` to be scored again, detached; the scores of the last `forward` by default
+    z:torch.Tensor=None # Latent vectors `[B, dims]`, taken detached; the scores of the last `forward` by default
 ) -> torch.Tensor: # Scalar; log 2 = 0.69 where the two can't be told apart
     "Loss of the discriminator: Gaussian samples are real, encoded vectors are fake"
     fake, real = self.fake_logits, self.real_logits
@@ -629,8 +631,8 @@ def compile(self:AAE, # In place, as `nn.Module.compile`
     "Compile the encoder and the decoder"
     import torch._dynamo
     config = torch._dynamo.config
-    config.skip_nnmodule_hook_guards = False # else the graph of a model without hooks may serve one with hooks: no skips
-    config.recompile_limit = max(64, config.recompile_limit) # a graph for each mode of training and evaluation, of each model
+    config.skip_nnmodule_hook_guards = False # else a graph without hooks may serve a model with hooks
+    config.recompile_limit = max(64, config.recompile_limit) # a graph for each mode, of each model
     for m in (self.encoder, self.decoder): m.compile(**{'fullgraph': True, **kwargs})
 
 # %% ../nbs/01_model.ipynb #2b59757b

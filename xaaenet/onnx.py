@@ -13,6 +13,7 @@ import copy, json
 import torch, torch.nn as nn, xaaenet
 from fastcore.all import Path, patch
 
+from .encoders import feature_map
 from .model import *
 
 # %% ../nbs/01a_onnx.ipynb #d5eb3122
@@ -27,7 +28,21 @@ class _Readout(nn.Module):
         logits = m.classify(z)
         return m.task.probs(logits) if self.activation else logits, z
 
-# %% ../nbs/01a_onnx.ipynb #366d6eb3
+# %% ../nbs/01a_onnx.ipynb #16408e0f
+def _need_onnx():
+    "Refuse to go on without the packages that write the file"
+    try: import onnx, onnxscript
+    except ImportError as e:
+        raise ImportError("Writing an ONNX file needs two packages: `pip install onnx onnxscript` first.") from e
+
+# %% ../nbs/01a_onnx.ipynb #f10fecfc
+def _about(model, names):
+    "What the file says of itself: names of the outputs, task, image size, version"
+    names = [str(o) for o in (range(model.classes) if names is None else names)]
+    return dict(names=json.dumps(names), task=str(model.task), input_channels=str(model.input_channels),
+                input_size=json.dumps(model.input_size), xaaenet=xaaenet.__version__)
+
+# %% ../nbs/01a_onnx.ipynb #222f8784
 @patch
 def to_onnx(self:AAE,
     path, # File to write
@@ -36,15 +51,14 @@ def to_onnx(self:AAE,
     **kwargs # Passed to `torch.onnx.export`
 ) -> Path:
     "Write encoder and head: images `[B, C, H, W]` in [0, 1] → predictions `[B, outputs]`, and z `[B, dims]`"
-    try: import onnx, onnxscript
-    except ImportError as e: raise ImportError("Writing an ONNX file needs two packages: `pip install onnx onnxscript` first.") from e
-    image, out = torch.zeros(2, self.input_channels, *self.input_size), self.task.output_word(activation)
+    _need_onnx()
+    image = torch.zeros(2, self.input_channels, *self.input_size)
+    ends = dict(input_names=['image'], output_names=[self.task.output_word(activation), 'z'])
     kwargs = {**dict(dynamic_shapes=({0: torch.export.Dim('batch')},), verbose=False), **kwargs}
-    try: res = torch.onnx.export(_Readout(self, activation).eval(), (image,), dynamo=True, input_names=['image'], output_names=[out, 'z'], **kwargs)
+    try: res = torch.onnx.export(_Readout(self, activation).eval(), (image,), dynamo=True, **ends, **kwargs)
     except torch.onnx.OnnxExporterError as e:
-        raise ValueError(f"torch can't write this encoder ({type(self.encoder).__name__}) as ONNX: take out what depends on values instead of shapes, or use another `arch`. ({e})") from e
-    names = [str(o) for o in (range(self.classes) if names is None else names)]
-    about = dict(names=json.dumps(names), task=self.task, input_channels=self.input_channels, input_size=json.dumps(self.input_size), xaaenet=xaaenet.__version__)
-    res.model.metadata_props.update({k: str(v) for k,v in about.items()})
+        raise ValueError(f"torch can't write this encoder ({type(self.encoder).__name__}) as ONNX: take out what "
+                         f"depends on values instead of shapes, or use another `arch`. ({e})") from e
+    res.model.metadata_props.update(_about(self, names))
     res.save(path)
     return Path(path)
