@@ -71,8 +71,8 @@ def _check_rank(accelerator):
     env = rank_distrib(),num_distrib()
     if at == env: return
     raise RuntimeError(f"This is process {at[0]} of {at[1]}, but RANK and WORLD_SIZE say {env[0]} of {env[1]}: "
-                       "start the processes with `accelerate launch`, `torchrun` or `notebook_launcher`, which set both "
-                       "(on CPU with ACCELERATE_USE_CPU=true).")
+                       "start the processes with `accelerate launch`, `torchrun` or `notebook_launcher`, which set both"
+                       " (on CPU with ACCELERATE_USE_CPU=true).")
 
 # %% ../nbs/03d_distributed.ipynb #74ae37eb
 class DistributedPhases(Callback):
