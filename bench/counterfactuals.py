@@ -26,7 +26,7 @@ train, valid, test = split_items(demo_items()[0])
 
 def trained(seed, **kwargs):
     set_seed(seed, reproducible=True)
-    learn = aae_learner(demo_dls(train, valid), thin_encoder(), encoding_dims=dims, **kwargs)
+    learn = aae_learner(demo_dls(train, valid), demo_encoder(), encoding_dims=dims, **kwargs)
     learn.remove_cb(ProgressCallback)
     learn.logger = noop
     learn.fit_phases(*epochs, lr=lr, save=False)

@@ -30,7 +30,7 @@ sides = {
 def learner(n=None, bs=64, seed=0, path=None, **kwargs):
     set_seed(seed, reproducible=True)
     dls = DataLoaders(*(dl.new(num_workers=0) for dl in demo_dls(train[:n], valid, bs=bs).loaders))
-    learn = aae_learner(dls, thin_encoder(), encoding_dims=16, metrics=accuracy, path=path, **kwargs)
+    learn = aae_learner(dls, demo_encoder(), encoding_dims=16, metrics=accuracy, path=path, **kwargs)
     learn.remove_cb(ProgressCallback)
     learn.logger = noop
     return learn

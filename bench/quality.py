@@ -32,7 +32,7 @@ def data(bs=64):
 
 def aae(seed=0, arch=None, bs=64, **kwargs):
     set_seed(seed, reproducible=True)
-    return quiet(aae_learner(data(bs), arch or thin_encoder(), encoding_dims=16, metrics=accuracy, **kwargs))
+    return quiet(aae_learner(data(bs), arch or demo_encoder(), encoding_dims=16, metrics=accuracy, **kwargs))
 
 
 def fit(learn, *phases):
@@ -57,7 +57,7 @@ def plain_classifier(seed, n_epoch):
     "fastai's `vision_learner` with the same encoder and as many epochs"
     set_seed(seed, reproducible=True)
     learn = quiet(
-        Learner(data(), nn.Sequential(Neutral(), thin_encoder(), create_head(128, 10)), metrics=accuracy)
+        Learner(data(), nn.Sequential(Neutral(), demo_encoder(), create_head(128, 10)), metrics=accuracy)
     )  # what `vision_learner` makes of a body
     learn.fit_one_cycle(n_epoch, lr)
     probs, targs = learn.get_preds(dl=learn.dls.test_dl(test, with_labels=True))
@@ -140,7 +140,7 @@ def body():
         '--- the encoder\'s rate in the adversarial phase (5 epochs), on an encoder that was trained to classify'
     )
     set_seed(0, reproducible=True)
-    enc = thin_encoder()
+    enc = demo_encoder()
     quiet(Learner(data(), nn.Sequential(Neutral(), enc, create_head(128, 10)))).fit_one_cycle(6, lr)
     table.row('probe accuracy of its features before', probe(enc))
     state = {k: v.clone() for k, v in enc.state_dict().items()}

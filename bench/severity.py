@@ -29,7 +29,7 @@ def trained(y, loss, seed=0):
         splitter=IndexSplitter(range(len(train), len(items))),
     ).dataloaders(items, bs=64)
     set_seed(seed, reproducible=True)
-    learn = aae_learner(dls, thin_encoder(), encoding_dims=16, loss_func=loss)
+    learn = aae_learner(dls, demo_encoder(), encoding_dims=16, loss_func=loss)
     learn.remove_cb(ProgressCallback)
     learn.logger = noop
     learn.fit_phases(1, 5, 6, lr=3e-3, save=False)

@@ -17,7 +17,7 @@ def trained(seed):
     "A model, and the validation and test images of its own split"
     train, valid, test = split_items(demo_items()[0], seed=42 + seed)
     set_seed(seed, reproducible=True)
-    learn = aae_learner(demo_dls(train, valid), thin_encoder(), encoding_dims=16)
+    learn = aae_learner(demo_dls(train, valid), demo_encoder(), encoding_dims=16)
     learn.remove_cb(ProgressCallback)
     learn.logger = noop
     learn.fit_phases(1, 8, 6, lr=3e-3, save=False)
