@@ -26,14 +26,17 @@ def title(path):
     "Title and subtitle of a page"
     first = text(cells(path)[0]['source'])
     m = re.match(r'# (.+)\n+> (.+)', first)
-    if not m: raise ValueError(f'{path} begins with no title and subtitle: its first cell is `# Title`, an empty line, and `> what it is`.')
+    if not m:
+        raise ValueError(f'{path} begins with no title and subtitle: '
+                         'its first cell is `# Title`, an empty line, and `> what it is`.')
     return m[1].strip(), m[2].strip()
 
 def url(path):
     "Where the page is published, as Markdown; nbdev leaves out the number of a notebook's name"
     site = tomllib.loads((root/'pyproject.toml').read_text(encoding='utf-8'))['project']['urls']['Documentation']
     folder, _, name = path.rpartition('/')
-    return '/'.join(filter(None, (site.rstrip('/'), folder, re.sub(r'^\d+[a-zA-Z]?_', '', name.removesuffix('.ipynb'))))) + '.html.md'
+    page = re.sub(r'^\d+[a-zA-Z]?_', '', name.removesuffix('.ipynb'))
+    return '/'.join(filter(None, (site.rstrip('/'), folder, page))) + '.html.md'
 
 def llms():
     (_, home), *rest = sidebar()
@@ -49,5 +52,6 @@ def llms():
 if __name__ == '__main__':
     f = nbs/'llms.txt'
     if '--check' in sys.argv[1:]:
-        if f.read_text(encoding='utf-8') != llms(): raise SystemExit('nbs/llms.txt differs from the pages: run python .ci/pages.py')
+        same = f.read_text(encoding='utf-8') == llms()
+        if not same: raise SystemExit('nbs/llms.txt differs from the pages: run python .ci/pages.py')
     else: f.write_text(llms(), encoding='utf-8')

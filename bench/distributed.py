@@ -1,8 +1,12 @@
-"""Do two processes train what one does? `python bench/distributed.py [SEEDS]` (three seeds by default; about six minutes on two cores; needs `pip install accelerate`)
+"""Do two processes train what one does?
 
-Two processes on CPU, over gloo, started by `torchrun`. Gradients: the first step of each phase, with local batch norm, against one
-process that accumulates the same two shards with the same random draws, each from the same running statistics. Metrics: the same training by one and by two processes, of the same
-batch in all, over seeds. Latents: each row once and in order. Resume: both processes are killed with SIGKILL in the second phase.
+`python bench/distributed.py [SEEDS]` (three seeds by default; about six minutes on two cores; needs `pip install
+accelerate`)
+
+Two processes on CPU, over gloo, started by `torchrun`. Gradients: the first step of each phase, with local batch
+norm, against one process that accumulates the same two shards with the same random draws, each from the same
+running statistics. Metrics: the same training by one and by two processes, of the same batch in all, over seeds.
+Latents: each row once and in order. Resume: both processes are killed with SIGKILL in the second phase.
 """
 
 import json, os, signal, statistics, subprocess, sys, tempfile, time, warnings

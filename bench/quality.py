@@ -1,10 +1,13 @@
-"""How good the phases are, and what each part is for: `python bench/quality.py [PART ...]` (all parts: up to 20 minutes on two cores)
+"""How good are the phases, and what is each part for?
 
-Parts: pca (z-only pictures against a PCA), fastai (accuracy against a plain classifier), ablations, body (the encoder's rate in the
-adversarial phase). Some parts alone write a table of their own.
+`python bench/quality.py [PART ...]` (all parts: up to 20 minutes on two cores)
 
-All on scikit-learn's digits at 32 px with the demo's thin encoder and 16 latent dimensions, measured on test images that were used
-for neither training nor choosing epochs."""
+Parts: pca (z-only pictures against a PCA), fastai (accuracy against a plain classifier), ablations, body (the
+encoder's rate in the adversarial phase). Some parts alone write a table of their own.
+
+All on scikit-learn's digits at 32 px with the demo's thin encoder and 16 latent dimensions, measured on test images
+that were used for neither training nor choosing epochs.
+"""
 
 import statistics, sys, warnings
 
@@ -83,9 +86,9 @@ def probe(encoder):
 
 
 def line(name, m):
-    table.say(
-        f'{name:58} accuracy {m["accuracy"]:.3f}  MS-SSIM {m["ms_ssim"]:.3f}  L1 {m["l1"]:.3f}  swd ratio {m["swd"]:.2f}  AUC {m["auc"]:.2f}'
-    )
+    painted = f'MS-SSIM {m["ms_ssim"]:.3f}  L1 {m["l1"]:.3f}'
+    latent = f'swd ratio {m["swd"]:.2f}  AUC {m["auc"]:.2f}'
+    table.say(f'{name:58} accuracy {m["accuracy"]:.3f}  {painted}  {latent}')
 
 
 A, E, C = (

@@ -1,7 +1,8 @@
 """Which loss orders best? `python bench/severity.py` (about 16 minutes on two cores)
 
-Squared error, ordinal loss, and both, on two real targets of scikit-learn's digits that need no download: the slant of a digit in degrees
-(measured on its pixels), and the digit itself as a grade from 0 to 9. Test images are used for neither training nor choosing epochs.
+Squared error, ordinal loss, and both, on two real targets of scikit-learn's digits that need no download: the slant
+of a digit in degrees (measured on its pixels), and the digit itself as a grade from 0 to 9. Test images are used
+for neither training nor choosing epochs.
 """
 
 import warnings
