@@ -100,7 +100,7 @@ def changelog():
     if on_site.split() != in_file.split(): yield 'run nbdev-test nbs/changelog.ipynb --save'
 
 def public():
-    "Functions of `__all__`, and the public methods of its classes; callbacks' events and what only overrides are said elsewhere"
+    "Functions of `__all__`, and the public methods of its classes, but for callbacks' events and what only overrides"
     from fastai.callback.core import event
     for f in sorted((root/'xaaenet').glob('[a-z]*.py')):
         m = importlib.import_module(f'xaaenet.{f.stem}')
