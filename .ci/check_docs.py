@@ -22,9 +22,8 @@ def check(name, problems):
     print(f'FAIL {name}: {"; ".join(problems)}' if problems else f'ok   {name}', flush=True)
 
 def notebooks():
-    "The notebooks of `nbs`, but for what Jupyter and nbdev keep for themselves"
-    paths = [f.relative_to(nbs) for f in nbs.rglob('*.ipynb')]
-    return sorted(p.as_posix() for p in paths if not any(o.startswith(('.', '_')) for o in p.parts))
+    "The notebooks, as seen from `nbs`"
+    return [f.relative_to(nbs).as_posix() for f in pages.notebooks()]
 
 def directives(source):
     "Name and value of each `#|` line of a cell"

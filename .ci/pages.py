@@ -12,6 +12,11 @@ nbs = root/'nbs'
 
 def text(lines): return lines if isinstance(lines, str) else ''.join(lines)
 
+def notebooks(pattern='**/*.ipynb'):
+    "Paths of the notebooks of `nbs`, but for what Jupyter and nbdev keep for themselves"
+    found = sorted(nbs.glob(pattern))
+    return [f for f in found if not any(o.startswith(('.', '_')) for o in f.relative_to(nbs).parts)]
+
 def sidebar():
     "(section, path) of each page, in the order of the sidebar"
     def walk(contents, section=None):
