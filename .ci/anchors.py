@@ -1,4 +1,7 @@
-"Does every link to a heading of a built page lead to one? `python .ci/anchors.py _docs` lists those that don't, and exits 1 if there are any."
+"""Does every link to a heading of a built page lead to one?
+
+`python .ci/anchors.py _docs` lists those that don't, and exits 1 if there are any.
+"""
 import re, sys
 from pathlib import Path
 from urllib.parse import unquote
@@ -11,5 +14,6 @@ for f,s in pages.items():
     for href in set(re.findall(r'<a\b[^>]*?\bhref="([^"]*#[^"]+)"', s)):
         path, _, anchor = href.partition('#')
         to = (f.parent/unquote(path)).resolve() if path else f
-        if not re.match(r'[a-z]+:|//', href) and to in ids and unquote(anchor) not in ids[to]: broken.append(f'{f.relative_to(root)}: broken link {href}')
+        outside = re.match(r'[a-z]+:|//', href) or to not in ids
+        if not outside and unquote(anchor) not in ids[to]: broken.append(f'{f.relative_to(root)}: broken link {href}')
 if broken: sys.exit('\n'.join(sorted(broken)))

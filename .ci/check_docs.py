@@ -1,4 +1,7 @@
-"""Do the pages say what they are for, and does every public name say what its parameters are? One `ok` or `FAIL` line per check; exits 1 on any FAIL."""
+"""Do the pages say what they are for, and does every public name say what its parameters are?
+
+One `ok` or `FAIL` line per check; exits 1 on any FAIL.
+"""
 import importlib, inspect, json, re, sys, tomllib, warnings
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -18,9 +21,13 @@ def check(name, problems):
     failed |= bool(problems)
     print(f'FAIL {name}: {"; ".join(problems)}' if problems else f'ok   {name}', flush=True)
 
-def notebooks(): return sorted(f.relative_to(nbs).as_posix() for f in nbs.rglob('*.ipynb') if not any(p.startswith(('.', '_')) for p in f.relative_to(nbs).parts))
-def directives(source): return dict(re.findall(r'^#[ \t]*\|[ \t]*([\w-]+)[ \t]*:?[ \t]*(.*)$', source, re.M))
-def is_module(path): return any('default_exp' in directives(text(c['source'])) for c in pages.cells(path) if c['cell_type'] == 'code')
+def notebooks():
+    "The notebooks, as seen from `nbs`"
+    return [f.relative_to(nbs).as_posix() for f in pages.notebooks()]
+
+def directives(source):
+    "Name and value of each `#|` line of a cell"
+    return dict(re.findall(r'^#[ \t]*\|[ \t]*([\w-]+)[ \t]*:?[ \t]*(.*)$', source, re.M))
 
 def reading_order():
     listed, there = [p for _,p in pages.sidebar()], notebooks()
@@ -45,7 +52,8 @@ def openings():
     for p in notebooks():
         try: pages.title(p)
         except ValueError as e: yield str(e); continue
-        if len(opening(p).split()) < 15: yield f'{p} does not say what it is for: begin with a sentence or two below the subtitle'
+        if len(opening(p).split()) < 15:
+            yield f'{p} does not say what it is for: begin with a sentence or two below the subtitle'
 
 image = re.compile(r'!\[([^\]]*)\]\([^)]*\)|<img\b([^>]*)>')
 def images():
@@ -57,25 +65,41 @@ def images():
                     alt = m[1] if m[1] is not None else (re.search(r'alt="([^"]*)"', m[2]) or ['', ''])[1]
                     if len(alt.split()) < 2: yield f'{p}: {m[0][:60]} has no alt text'
             elif 'hide' not in directives(source) and any('image/png' in o.get('data', {}) for o in c['outputs']):
-                if len(directives(source).get('fig-alt', '').split()) < 3: yield f'{p}, cell {c["id"]}: a figure without `#| fig-alt:`'
+                if len(directives(source).get('fig-alt', '').split()) < 3:
+                    yield f'{p}, cell {c["id"]}: a figure without `#| fig-alt:`'
+
+def test_flags():
+    "The flags of cells that `nbdev-test` skips"
+    return tomllib.loads((root/'pyproject.toml').read_text(encoding='utf-8'))['tool']['nbdev']['tst_flags'].split()
+
+def shown(cell, kind='text'):
+    "The outputs of a cell whose type begins with `kind`, as one text"
+    found = [{'text': o.get('text', ''), **o.get('data', {})} for o in cell.get('outputs', [])]
+    return ' '.join(text(v) for o in found for k,v in o.items() if k.startswith(kind))
+
+def faults(cell):
+    "What is wrong with the saved outputs of a cell"
+    d = directives(text(cell['source']))
+    path = re.search(r'/(opt|root|home|Users|srv|mnt|tmp)/\w\S*', shown(cell))
+    if any(o['output_type'] == 'error' for o in cell['outputs']): yield 'holds an error'
+    if path: yield f'holds a path of the machine that it ran on, {path[0]}'
+    if cell['outputs'] and d.get('eval') == 'false': yield 'is not run, and holds an output'
+    if 'fig-alt' in d and not cell['outputs']:
+        flags = ' '.join(f for f in test_flags() if f in d)
+        yield 'its figure was never drawn; run the page with nbdev-test --save' + (f' --flags {flags}' if flags else '')
 
 def outputs():
-    flags = tomllib.loads((root/'pyproject.toml').read_text(encoding='utf-8'))['tool']['nbdev']['tst_flags'].split()
     for p in notebooks():
-        for c in (c for c in pages.cells(p) if c['cell_type'] == 'code'):
-            d = directives(text(c['source']))
-            if any(o['output_type'] == 'error' for o in c['outputs']): yield f'{p}, cell {c["id"]}: holds an error'
-            shown = ' '.join(text(v) for o in c['outputs'] for k,v in {'text': o.get('text', ''), **o.get('data', {})}.items() if k.startswith('text'))
-            if path := re.search(r'/(opt|root|home|Users|srv|mnt|tmp)/\w\S*', shown): yield f'{p}, cell {c["id"]}: holds a path of the machine that it ran on, {path[0]}'
-            if c['outputs'] and d.get('eval') == 'false': yield f'{p}, cell {c["id"]}: is not run, and holds an output'
-            if 'fig-alt' in d and not c['outputs']: yield f'{p}, cell {c["id"]}: its figure was never drawn; run the page with nbdev-test --save' + (' --flags ' + ' '.join(f for f in flags if f in d) if set(flags) & set(d) else '')
+        for c in pages.cells(p):
+            if c['cell_type'] == 'code': yield from (f'{p}, cell {c["id"]}: {o}' for o in faults(c))
 
 def changelog():
-    shown = ''.join(text(o['data']['text/markdown']) for c in pages.cells('changelog.ipynb') for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {}))
-    if shown.split() != re.sub(r'\A# .*\n', '', (root/'CHANGELOG.md').read_text(encoding='utf-8')).split(): yield 'run nbdev-test nbs/changelog.ipynb --save'
+    on_site = ''.join(shown(c, 'text/markdown') for c in pages.cells('changelog.ipynb'))
+    in_file = re.sub(r'\A# .*\n', '', (root/'CHANGELOG.md').read_text(encoding='utf-8'))
+    if on_site.split() != in_file.split(): yield 'run nbdev-test nbs/changelog.ipynb --save'
 
 def public():
-    "Functions of `__all__`, and the public methods of its classes; callbacks' events and what only overrides are said elsewhere"
+    "Functions of `__all__`, and the public methods of its classes, but for callbacks' events and what only overrides"
     from fastai.callback.core import event
     for f in sorted((root/'xaaenet').glob('[a-z]*.py')):
         m = importlib.import_module(f'xaaenet.{f.stem}')
@@ -83,10 +107,12 @@ def public():
         for name in getattr(m, '__all__', []):
             o = getattr(m, name)
             if not callable(o) or getattr(o, '__module__', None) != m.__name__: continue
-            yield f'{f.stem}.{name}', o, o if is_dataclass(o) or not isinstance(o, type) else vars(o).get('__init__')
-            for a,method in vars(o).items() if isinstance(o, type) else ():
+            is_class = isinstance(o, type)
+            yield f'{f.stem}.{name}', o, o if is_dataclass(o) or not is_class else vars(o).get('__init__')
+            for a,method in vars(o).items() if is_class else ():
                 method = getattr(method, '__func__', method)
-                if a.startswith('_') or not inspect.isfunction(method) or a in vars(event) or a == 'forward' or any(hasattr(b, a) for b in o.__mro__[1:]): continue
+                if a.startswith('_') or not inspect.isfunction(method): continue
+                if a in vars(event) or a == 'forward' or any(hasattr(b, a) for b in o.__mro__[1:]): continue
                 yield f'{f.stem}.{name}.{a}', method, method
 
 def docments():
@@ -94,7 +120,8 @@ def docments():
     for name,o,f in public():
         if not inspect.getdoc(o): yield f'{name} has no docstring'
         if f is None: continue
-        named = {k for k,p in inspect.signature(f).parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and k not in ('self', 'cls')}
+        parameters = inspect.signature(f).parameters.values()
+        named = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)} - {'self', 'cls'}
         said = docments(f, full=True, returns=False)
         missing = [k for k in said if k in named and not said[k]['docment']]
         if missing: yield f'{name} does not say what {", ".join(missing)} {"is" if len(missing) == 1 else "are"}'

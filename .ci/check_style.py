@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-root = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).parent))
+from pages import notebooks, root
+
 max_width, max_nested, max_module, max_model = 120, 20, 500, 750
 max_median, max_cell, min_prose, max_row = 10, 30, .25, 3
 docstring_over, docstring_must = 3, 5  # a longer private definition without one counts, is a fault
@@ -73,12 +75,6 @@ class Source:
 def relative(path):
     "A path as seen from the project's folder"
     return path.relative_to(root).as_posix()
-
-
-def notebooks(pattern):
-    "Notebooks of `nbs`, but for what Jupyter and nbdev keep for themselves"
-    found = sorted((root/'nbs').glob(pattern))
-    return [o for o in found if not any(p.startswith(('.', '_')) for p in o.relative_to(root/'nbs').parts)]
 
 
 def cells(path):
@@ -284,10 +280,9 @@ def row_ends(found):
 
 
 def prose(found):
-    "Share of a notebook's characters that are text"
-    size = Counter()
-    for cell in found: size[cell.kind] += len(cell.source)
-    return size['markdown']/max(1, size['markdown'] + size['code'])
+    "Share of the characters of cells that are text"
+    text = sum(len(o.source) for o in found if o.kind == 'markdown')
+    return text/max(1, sum(len(o.source) for o in found if o.kind in ('markdown', 'code')))
 
 
 # Figures
@@ -320,8 +315,9 @@ def figures(modules, folders):
 
 def table(title, rows):
     "A line for each row"
-    print(f'{title:16}', *(f'{k:>8}' for k in next(iter(rows.values()))))
-    for name,row in rows.items(): print(f'{name:16}', *(f'{round(v, 3):8g}' for v in row.values()))
+    width = max(map(len, [title, *rows]))
+    print(f'{title:{width}}', *(f'{k:>8}' for k in next(iter(rows.values()))))
+    for name,row in rows.items(): print(f'{name:{width}}', *(f'{round(v, 3):8g}' for v in row.values()))
     print()
 
 
@@ -393,7 +389,7 @@ def main():
     "Print the tables and make the checks"
     sources = read('xaaenet')
     modules = [o for o in sources if o.name not in ('__init__', 'all')]
-    folders = {'the package': source_lines(sources), 'code cells': cell_lines(notebooks('**/*.ipynb')),
+    folders = {'the package': source_lines(sources), 'code cells': cell_lines(notebooks()),
                'bench': source_lines(read('bench')), '.ci': source_lines(read('.ci'))}
     res = figures(modules, folders)
     if '--json' in sys.argv: return print(json.dumps(res, indent=1))

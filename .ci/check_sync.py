@@ -49,27 +49,30 @@ def lowest():
     "Lines of constraints-lowest.txt that aren't the lower bounds of pyproject.toml, or the other way round."
     bound = lambda o: (o[0], re.sub(r'(\.0)+$', '', o[1]))
     deps = tomllib.loads((root/'pyproject.toml').read_text(encoding='utf-8'))['project']['dependencies']
-    lines = [l for l in (root/'.ci'/'constraints-lowest.txt').read_text(encoding='utf-8').splitlines() if l and l[0] != '#']
+    lines = (root/'.ci'/'constraints-lowest.txt').read_text(encoding='utf-8').splitlines()
+    lines = [l for l in lines if l and l[0] != '#']
     return ', '.join(o[0] for o in {bound(o.split('>=')) for o in deps} ^ {bound(o.split('==')) for o in lines})
 
 def git(*args, cwd):
     return subprocess.run(['git', *args], cwd=cwd, check=True, capture_output=True, text=True).stdout
 
 def copy_tree(to):
-    "The files that git tracks or would track, committed to a repository of their own, so that nothing dirties this one."
+    "The files that git tracks or would track, in a repository of their own, so that nothing dirties this one."
     for f in filter(None, git('ls-files', '-coz', '--exclude-standard', cwd=root).split('\0')):
         if (root/f).is_file():
             (to/f).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root/f, to/f)
     git('init', '-q', cwd=to)
     git('add', '-A', cwd=to)
-    git('-c', 'user.name=check', '-c', 'user.email=check@localhost', '-c', 'commit.gpgsign=false', '-c', 'core.hooksPath=',
-        'commit', '-q', '--no-verify', '-m', 'as checked out', cwd=to)
+    settings = ('user.name=check', 'user.email=check@localhost', 'commit.gpgsign=false', 'core.hooksPath=')
+    options = [o for setting in settings for o in ('-c', setting)]
+    git(*options, 'commit', '-q', '--no-verify', '-m', 'as checked out', cwd=to)
 
 def generated(tree, command):
     "What `command` changes in `tree`."
     env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'}
-    res = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    res = subprocess.run(command, cwd=tree, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                         timeout=120)
     if res.returncode: return f'exit code {res.returncode}: {res.stderr.strip()[-500:]}'
     # nbdev-clean only warns about a notebook that it could not read
     if 'Failed to clean' in res.stderr: return res.stderr.strip()[-500:]

@@ -13,7 +13,7 @@ for f in sorted(nbglob(as_path=True)):
     names.add(f.name)
     if not nb_test_cells(f, flags): print(f'skip {f.name}: nothing to run')
     elif f.name in failed: print(f'FAIL {f.name}')
-    # No list of failures and no success means that it never came to an end, so that no notebook is known to have passed.
+    # No list of failures and no success: it never came to an end, so that no notebook is known to have passed.
     elif rc == 0 or listed: print(f'ok   {f.name}')
     else: print(f'FAIL {f.name}: nbdev-test gave no result (exit code {rc})')
 for name in sorted(failed - names): print(f'FAIL {name}: failed, and is not in the folder of notebooks')

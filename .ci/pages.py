@@ -12,6 +12,11 @@ nbs = root/'nbs'
 
 def text(lines): return lines if isinstance(lines, str) else ''.join(lines)
 
+def notebooks(pattern='**/*.ipynb'):
+    "Paths of the notebooks of `nbs`, but for what Jupyter and nbdev keep for themselves"
+    found = sorted(nbs.glob(pattern))
+    return [f for f in found if not any(o.startswith(('.', '_')) for o in f.relative_to(nbs).parts)]
+
 def sidebar():
     "(section, path) of each page, in the order of the sidebar"
     def walk(contents, section=None):
@@ -26,14 +31,17 @@ def title(path):
     "Title and subtitle of a page"
     first = text(cells(path)[0]['source'])
     m = re.match(r'# (.+)\n+> (.+)', first)
-    if not m: raise ValueError(f'{path} begins with no title and subtitle: its first cell is `# Title`, an empty line, and `> what it is`.')
+    if not m:
+        raise ValueError(f'{path} begins with no title and subtitle: '
+                         'its first cell is `# Title`, an empty line, and `> what it is`.')
     return m[1].strip(), m[2].strip()
 
 def url(path):
     "Where the page is published, as Markdown; nbdev leaves out the number of a notebook's name"
     site = tomllib.loads((root/'pyproject.toml').read_text(encoding='utf-8'))['project']['urls']['Documentation']
     folder, _, name = path.rpartition('/')
-    return '/'.join(filter(None, (site.rstrip('/'), folder, re.sub(r'^\d+[a-zA-Z]?_', '', name.removesuffix('.ipynb'))))) + '.html.md'
+    page = re.sub(r'^\d+[a-zA-Z]?_', '', name.removesuffix('.ipynb'))
+    return '/'.join(filter(None, (site.rstrip('/'), folder, page))) + '.html.md'
 
 def llms():
     (_, home), *rest = sidebar()
@@ -49,5 +57,6 @@ def llms():
 if __name__ == '__main__':
     f = nbs/'llms.txt'
     if '--check' in sys.argv[1:]:
-        if f.read_text(encoding='utf-8') != llms(): raise SystemExit('nbs/llms.txt differs from the pages: run python .ci/pages.py')
+        same = f.read_text(encoding='utf-8') == llms()
+        if not same: raise SystemExit('nbs/llms.txt differs from the pages: run python .ci/pages.py')
     else: f.write_text(llms(), encoding='utf-8')

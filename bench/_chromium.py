@@ -161,9 +161,9 @@ class Chromium:
         "A PNG of the window, of one element, or of the whole page"
         kw = {}
         if selector or full:
-            r = self.js(
-                f'(() => {{ const r = {"document.documentElement" if full else f"document.querySelector({json.dumps(selector)})"}.getBoundingClientRect(); return [r.x + scrollX, r.y + scrollY, r.width, r.height] }})()'
-            )
+            element = 'document.documentElement' if full else f'document.querySelector({json.dumps(selector)})'
+            box = '[r.x + scrollX, r.y + scrollY, r.width, r.height]'
+            r = self.js(f'(() => {{ const r = {element}.getBoundingClientRect(); return {box} }})()')
             kw = dict(clip=dict(zip(('x', 'y', 'width', 'height'), r), scale=1), captureBeyondViewport=True)
         with open(path, 'wb') as f:
             f.write(base64.b64decode(self.call('Page.captureScreenshot', format='png', **kw)['data']))

@@ -8,13 +8,13 @@ from IPython.display import HTML
 
 results = Path(__file__).parent / 'results'
 _rest = r'(-?\d[\d.e+-]*)(?=\s{2,}|$)(?:\s+((?:[≥≤] \S+ ?)+))?(?:\s+(met|MISSED|fails))?(?:\s+(.*))?$'
-_row = re.compile(
-    r'(?!---)(?:(.{58,}?) +|(.*?)\s{2,})' + _rest
-)  # names are padded to 58; some end in a number themselves
+# names are padded to 58; some end in a number themselves
+_row = re.compile(r'(?!---)(?:(.{58,}?) +|(.*?)\s{2,})' + _rest)
 
 
 def lines(
-    name: str, section: str = ''  # Of the table, without `.txt`  # Begin with the line that holds this
+    name: str,  # Of the table, without `.txt`
+    section: str = '',  # Begin with the line that holds this
 ) -> list:  # Lines from there to the next section
     "The first line of a table, which says how it was made, and the lines of one section"
     first, *rest = (results / f'{name}.txt').read_text(encoding='utf-8').splitlines()
@@ -54,4 +54,5 @@ def value(
     "One number of a table"
     text = (results / f'{name}.txt').read_text(encoding='utf-8').splitlines()
     start = next(i for i, l in enumerate(text) if section in l)
-    return float(re.search(r'\s([\d.e+-]+)', next(l for l in text[start:] if l.startswith(row))[len(row) :])[1])
+    line = next(l for l in text[start:] if l.startswith(row))
+    return float(re.search(r'\s([\d.e+-]+)', line[len(row) :])[1])

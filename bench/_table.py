@@ -20,10 +20,9 @@ class Table:
 
     def __init__(self, name):
         self.name, self.lines, self.missed, self.start = name, [], 0, time.time()
-        self.say(
-            f'{name}, commit {commit()}, torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads'
-            + (f', {torch.cuda.get_device_name()}' if torch.cuda.is_available() else '')
-        )
+        versions = f'torch {torch.__version__}, Python {platform.python_version()}'
+        gpu = f', {torch.cuda.get_device_name()}' if torch.cuda.is_available() else ''
+        self.say(f'{name}, commit {commit()}, {versions}, {torch.get_num_threads()} threads{gpu}')
 
     def say(self, line=''):
         self.lines.append(line)
@@ -34,9 +33,8 @@ class Table:
         met = (least is None or value >= least) and (most is None or value <= most)
         bound = ' '.join(f'{s} {b:g}' for s, b in (('≥', least), ('≤', most)) if b is not None)
         self.missed += not met
-        self.say(
-            f'{name:58} {value:9.4g}  {bound:>10}  {"" if not bound else "met" if met else "MISSED":6} {note}'.rstrip()
-        )
+        word = ('met' if met else 'MISSED') if bound else ''
+        self.say(f'{name:58} {value:9.4g}  {bound:>10}  {word:6} {note}'.rstrip())
 
     def keep(self):
         "Write the table, and say how many bounds were missed"

@@ -1,8 +1,12 @@
-"""Do counterfactual pictures hold? `python bench/counterfactuals.py [SEEDS]` (three seeds by default: about 20 minutes on two cores)
+"""Do counterfactual pictures hold?
 
-For each seed a model trained as the demo is, with 20 latent dimensions, and one without the consistency term. On held-out digits, every ordered pair of classes and
-every correctly classified image: no image is left out and no strength is searched for. Pictures are rounded to 8 bits before they are
-read again; the target has to win over all ten classes. The judge is another network, trained on real images only."""
+`python bench/counterfactuals.py [SEEDS]` (three seeds by default: about 20 minutes on two cores)
+
+For each seed a model trained as the demo is, with 20 latent dimensions, and one without the consistency term. On
+held-out digits, every ordered pair of classes and every correctly classified image: no image is left out and no
+strength is searched for. Pictures are rounded to 8 bits before they are read again; the target has to win over all
+ten classes. The judge is another network, trained on real images only.
+"""
 
 import statistics, sys, time, warnings
 
@@ -26,7 +30,7 @@ train, valid, test = split_items(demo_items()[0])
 
 def trained(seed, **kwargs):
     set_seed(seed, reproducible=True)
-    learn = aae_learner(demo_dls(train, valid), thin_encoder(), encoding_dims=dims, **kwargs)
+    learn = aae_learner(demo_dls(train, valid), demo_encoder(), encoding_dims=dims, **kwargs)
     learn.remove_cb(ProgressCallback)
     learn.logger = noop
     learn.fit_phases(*epochs, lr=lr, save=False)

@@ -1,11 +1,15 @@
-"""Does a run that is killed go on as if nothing had happened? `python bench/crash.py [RUNS]` (60 runs; about 10 minutes on one core, one thread)
+"""Does a run that is killed go on as if nothing had happened?
 
-Each run trains the three phases on 320 digits with a checkpoint every 5 batches, and is killed with SIGKILL: two thirds at a random moment, a third while a
-checkpoint is being written (half of it on the disk; whole but not yet renamed; renamed but the old one not yet removed), every fifth run twice. Then the same call is made again
-until it ends. "Lost" are the batches that the dead process had trained on beyond the place where the next one went on. The last part takes the disk away: full, read-only, gone (on a tmpfs, which needs root).
+`python bench/crash.py [RUNS]` (60 runs; about 10 minutes on one core, one thread)
+
+Each run trains the three phases on 320 digits with a checkpoint every 5 batches, and is killed with SIGKILL: two
+thirds at a random moment, a third while a checkpoint is being written (half of it on the disk; whole but not yet
+renamed; renamed but the old one not yet removed), every fifth run twice. Then the same call is made again until it
+ends. "Lost" are the batches that the dead process had trained on beyond the place where the next one went on. The
+last part takes the disk away: full, read-only, gone (on a tmpfs, which needs root).
 """
 
-import os, random, re, shutil, signal, subprocess, sys, tempfile, time, warnings, zlib
+import os, random, shutil, signal, subprocess, sys, tempfile, time, warnings, zlib
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,7 +83,9 @@ def die():
 
 
 def die_writing(stage, nth):
-    "Die at the `nth` checkpoint: half of it written, whole, or renamed; `_write` brings first the file to the disk, then its folder"
+    """Die at the `nth` checkpoint: half of it written, whole, or renamed.
+
+    `_write` brings first the file to the disk, then its folder."""
     sync, count = lib._sync_to_disk, [0]
 
     def synced(path):
@@ -226,9 +232,9 @@ def killed_runs(table, runs):
             halves += sum(f.is_file() for f in (d / str(i)).rglob('.*'))
             for how, at, n in lost:
                 counts[how] = counts.get(how, 0) + 1
-                table.say(
-                    f'  run {i:2}: killed ({how}) after {at[0]} {at[3]} of {at[1]}, epoch {at[2]}; {n} batches lost; {"ends the same" if equal else "ENDS OTHERWISE"}'
-                )
+                place = f'{at[0]} {at[3]} of {at[1]}, epoch {at[2]}'
+                ends_how = 'ends the same' if equal else 'ENDS OTHERWISE'
+                table.say(f'  run {i:2}: killed ({how}) after {place}; {n} batches lost; {ends_how}')
             shutil.rmtree(d / str(i))
         table.row(
             'runs that were killed and end with the same weights, losses and metrics',

@@ -1,6 +1,7 @@
 """The main job with three seeds: `python bench/demo.py`
 
-Each run is the command that a user types, in a process of its own and without a network (its proxy is a port where nothing listens).
+Each run is the command that a user types, in a process of its own and without a network (its proxy is a port where
+nothing listens).
 """
 
 import json, os, subprocess, sys, tempfile

@@ -1,8 +1,12 @@
-"""Do two processes train what one does? `python bench/distributed.py [SEEDS]` (three seeds by default; about six minutes on two cores; needs `pip install accelerate`)
+"""Do two processes train what one does?
 
-Two processes on CPU, over gloo, started by `torchrun`. Gradients: the first step of each phase, with local batch norm, against one
-process that accumulates the same two shards with the same random draws, each from the same running statistics. Metrics: the same training by one and by two processes, of the same
-batch in all, over seeds. Latents: each row once and in order. Resume: both processes are killed with SIGKILL in the second phase.
+`python bench/distributed.py [SEEDS]` (three seeds by default; about six minutes on two cores; needs `pip install
+accelerate`)
+
+Two processes on CPU, over gloo, started by `torchrun`. Gradients: the first step of each phase, with local batch
+norm, against one process that accumulates the same two shards with the same random draws, each from the same
+running statistics. Metrics: the same training by one and by two processes, of the same batch in all, over seeds.
+Latents: each row once and in order. Resume: both processes are killed with SIGKILL in the second phase.
 """
 
 import json, os, signal, statistics, subprocess, sys, tempfile, time, warnings
@@ -30,7 +34,7 @@ sides = {
 def learner(n=None, bs=64, seed=0, path=None, **kwargs):
     set_seed(seed, reproducible=True)
     dls = DataLoaders(*(dl.new(num_workers=0) for dl in demo_dls(train[:n], valid, bs=bs).loaders))
-    learn = aae_learner(dls, thin_encoder(), encoding_dims=16, metrics=accuracy, path=path, **kwargs)
+    learn = aae_learner(dls, demo_encoder(), encoding_dims=16, metrics=accuracy, path=path, **kwargs)
     learn.remove_cb(ProgressCallback)
     learn.logger = noop
     return learn

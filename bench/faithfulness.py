@@ -1,7 +1,10 @@
-"""Can a reviewer knock the verdicts over? `python bench/faithfulness.py [noise|groups|scores|planted|weak|two|binary|random ...]` (about an hour on two cores)
+"""Can a reviewer knock the verdicts over?
 
-Studies whose truth is known, many times over, with Clopper-Pearson intervals: latents of noise, images drawn by code with planted causes and
-decoys, labels drawn anew, several images a patient, and the same without each of the safeguards. tmw-xai stands beside where it is installed.
+`python bench/faithfulness.py [noise|groups|scores|planted|weak|two|binary|random ...]` (about an hour on two cores)
+
+Studies whose truth is known, many times over, with Clopper-Pearson intervals: latents of noise, images drawn by
+code with planted causes and decoys, labels drawn anew, several images a patient, and the same without each of the
+safeguards. tmw-xai stands beside where it is installed.
 """
 
 import os, sys, time, warnings
@@ -118,7 +121,10 @@ def follow(rng, y, **kw):
 
 
 def main_parameters(rng, y, cause, test):
-    "A cause, and decoys that follow the label just as much: (a) masked, (b) visible but only in the test rows, (c) masked and correlated with the cause within the class"
+    """A cause, and decoys that follow the label just as much.
+
+    (a) is masked, (b) is visible but only in the test rows, (c) is masked and correlated with the cause within
+    the class."""
     e = standard(rng, y)
     base, p = shift * (y - 0.5), {}
     p[cause] = base + e
@@ -139,7 +145,9 @@ def encoder():
 
 
 def train(x, y, n_valid, seed, epochs, bs):
-    "A model of two classes, without the consistency term, which is about pictures; the last `n_valid` rows choose its weights"
+    """A model of two classes, without the consistency term, which is about pictures.
+
+    The last `n_valid` rows choose its weights."""
     items = list(zip((x[:, 0] * 255).round().byte().numpy(), np.where(y == 1, 'high', 'low')))
     set_seed(seed, reproducible=True)
     dls = DataBlock(
@@ -337,7 +345,9 @@ def run_noise(job):
 
 
 def run_groups(seed, n=20, each=10):
-    "Ten images a patient; cue and logit are the patient's, and have nothing to do with one another. The label is the patient's, or each image's own, or a score"
+    """Ten images a patient; cue and logit are the patient's, and have nothing to do with one another.
+
+    The label is the patient's, or each image's own, or a score."""
     rng, g, res = np.random.RandomState(seed), np.repeat(np.arange(n), each), {}
     for kind, y in (
         ('label of the patient', balanced(rng, n)[g]),
@@ -405,9 +415,9 @@ def fails(table, line, name, hits, least=None, most=None):
     ci = binomtest(int(sum(hits)), len(hits)).proportion_ci(method='exact')
     met = (least is not None and share < least) or (most is not None and share > most)
     table.missed += not met
-    table.say(
-        f'{name:58} {share:9.4g}  {"≥" if least else "≤"} {least or most:<8g}  {"fails" if met else "HOLDS"}  line: {line}; 95 % {ci.low:.3f}–{ci.high:.3f}'
-    )
+    bound = f'{"≥" if least else "≤"} {least or most:<8g}'
+    word = 'fails' if met else 'HOLDS'
+    table.say(f'{name:58} {share:9.4g}  {bound}  {word}  line: {line}; 95 % {ci.low:.3f}–{ci.high:.3f}')
 
 
 def starts(v):
@@ -417,9 +427,9 @@ def starts(v):
 def report_planted(table, rs):
     d = {'masked': 'masked texture', 'visible': 'visible texture', 'confounded': 'confounded texture'}
     say = lambda f: [f(r) for r in rs]
-    table.say(
-        f'accuracy {np.mean(say(lambda r: r["accuracy"])):.3f}, cues account for {100*np.mean(say(lambda r: r["coverage"])):.0f} % of the logit within the label'
-    )
+    accuracy = np.mean(say(lambda r: r['accuracy']))
+    coverage = 100 * np.mean(say(lambda r: r['coverage']))
+    table.say(f'accuracy {accuracy:.3f}, cues account for {coverage:.0f} % of the logit within the label')
     rate(table, 'skill gate lets through', say(lambda r: r['skill']))
     table.row("largest gap of a decoy's correlation with the label", max(say(lambda r: r['gap'])), most=0.05)
     rate(table, 'logits bit-identical when masked decoys change', say(lambda r: r['identical']), least=1)
@@ -513,8 +523,10 @@ def report_scores(table, rs):
 
 def report_weak(table, rs):
     near = [r for r in rs if 0.2 <= r['true'] <= 0.3]
+    true = [r['true'] for r in rs]
     table.say(
-        f'weak cause: true effect {np.mean([r["true"] for r in rs]):.3f} logit-SD on average, from {min(r["true"] for r in rs):.3f} to {max(r["true"] for r in rs):.3f}; {len(rs)-len(near)} seeds outside 0.2 to 0.3 excluded below'
+        f'weak cause: true effect {np.mean(true):.3f} logit-SD on average, from {min(true):.3f} to {max(true):.3f}; '
+        f'{len(rs)-len(near)} seeds outside 0.2 to 0.3 excluded below'
     )
     rate(table, 'a weak cause (0.25 logit-SD) is used, n=500', [r['used'] for r in near], least=0.8)
     rate(table, '  all seeds', [r['used'] for r in rs])
@@ -526,6 +538,8 @@ def report_two(table, rs):
 
 
 def report_binary(table, rs):
+    there = [r['other_true'] for r in rs if r['other']]
+    elsewhere = [r['other_true'] for r in rs if not r['other']]
     rate(
         table,
         'a nearly binary cause is used, in its direction',
@@ -537,7 +551,7 @@ def report_binary(table, rs):
         table,
         '  contrast, which has nothing to do with the label, is used',
         [r['other'] for r in rs],
-        note=f'true effect there {np.mean([r["other_true"] for r in rs if r["other"]] or [0]):.2f}, elsewhere {np.mean([r["other_true"] for r in rs if not r["other"]] or [0]):.2f}',
+        note=f'true effect there {np.mean(there or [0]):.2f}, elsewhere {np.mean(elsewhere or [0]):.2f}',
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from fastai.vision.all import *
 from sklearn.datasets import load_digits
 from xaaenet.all import *
-from xaaenet.demo import slant, thin_encoder
+from xaaenet.demo import demo_encoder, slant
 
 warnings.filterwarnings('ignore')
 torch.set_num_threads(1)
@@ -32,7 +32,7 @@ def dls_of(block, labels, n=420):
 def trained(block, labels, **kwargs):
     "A small learner after three short phases"
     set_seed(0, reproducible=True)
-    learn = aae_learner(dls_of(block, labels), thin_encoder(width=4), encoding_dims=8, seed=0, **kwargs)
+    learn = aae_learner(dls_of(block, labels), demo_encoder(width=4), encoding_dims=8, seed=0, **kwargs)
     with learn.no_bar(), learn.no_logging():
         learn.fit_phases(1, 2, 3, lr=3e-3, save=False, seed=0)
     return learn

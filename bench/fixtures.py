@@ -1,6 +1,9 @@
-"""Write the checkpoints of this version, which later versions have to go on loading: `python bench/fixtures.py`, once a release (they are tested in nbs/03e_resume.ipynb)
+"""Write the checkpoints of this version, which later versions have to go on loading.
 
-The learners are those of the notebook's own test, so that the files fit it."""
+`python bench/fixtures.py`, once a release (they are tested in nbs/03e_resume.ipynb)
+
+The learners are those of the notebook's own test, so that the files fit it.
+"""
 
 import json, shutil, tempfile, warnings
 from pathlib import Path

@@ -1,10 +1,14 @@
-"""Does every configuration either train or say what is wrong? `python bench/fuzz.py [EXAMPLES] [SEED]` (520 examples and seed 0 by default: two minutes on one free core)
+"""Does every configuration either train or say what is wrong?
 
-Hypothesis draws configurations of `AAE` (one optimizer step in each phase by hand) and of `aae_learner` (`fit_phases(1, 1, 1)` on one batch): image size, square
-or not, channels, latent dimensions, outputs, tasks and losses, skip dropout, encoders (own modules, constructors, timm's, and things that are none), precision,
-batch size, and weights; up to two of them are drawn from values that can't work. Each example must end in one of two ways: a finite loss in each phase with
-outputs of the right shapes and finite weights, or one of the errors listed under `documented`, which is the list of what a user may see. Nothing is shrunk
-or stopped at, so that one run lists all the faults: each is shown with the configuration that met it first. The same seed draws the same examples.
+`python bench/fuzz.py [EXAMPLES] [SEED]` (520 examples and seed 0 by default: two minutes on one free core)
+
+Hypothesis draws configurations of `AAE` (one optimizer step in each phase by hand) and of `aae_learner`
+(`fit_phases(1, 1, 1)` on one batch): image size, square or not, channels, latent dimensions, outputs, tasks and
+losses, skip dropout, encoders (own modules, constructors, timm's, and things that are none), precision, batch size,
+and weights; up to two of them are drawn from values that can't work. Each example must end in one of two ways: a
+finite loss in each phase with outputs of the right shapes and finite weights, or one of the errors listed under
+`documented`, which is the list of what a user may see. Nothing is shrunk or stopped at, so that one run lists all
+the faults: each is shown with the configuration that met it first. The same seed draws the same examples.
 """
 
 import os, re, sys, traceback, warnings

@@ -1,7 +1,8 @@
 """One training step per phase over a pairwise grid of configurations: `python bench/grid.py`
 
-Every pair of values of two factors meets in at least one run. A run is one epoch of one batch in each phase, through the
-`Learner`; it has to end with finite losses and metrics and a picture of the image's shape."""
+Every pair of values of two factors meets in at least one run. A run is one epoch of one batch in each phase,
+through the `Learner`; it has to end with finite losses and metrics and a picture of the image's shape.
+"""
 
 import itertools, random, traceback, warnings
 

@@ -1,9 +1,13 @@
-"""How do time and memory grow with the rows? `python bench/growth.py [MOST]` (a million rows by default: about five minutes on two cores; 100,000 in one)
+"""How do time and memory grow with the rows?
 
-Latents of 128 dimensions by a small encoder at 32 px, written to memory-mapped files; then maps, prototypes, rows near a boundary and the performance
-table from those files. The report paints every row, and is measured to 16,000. Images come from a bank of 1,000 random ones, so that the data cost no
-memory. Memory is what the process holds of its own (RssAnon: pages of mapped files can be dropped at any time) beyond what it held before, sampled every
-10 ms. "Growth" is the time (or memory) of the largest over that of a tenth of it: 10 is linear."""
+`python bench/growth.py [MOST]` (a million rows by default: about five minutes on two cores; 100,000 in one)
+
+Latents of 128 dimensions by a small encoder at 32 px, written to memory-mapped files; then maps, prototypes, rows
+near a boundary and the performance table from those files. The report paints every row, and is measured to 16,000.
+Images come from a bank of 1,000 random ones, so that the data cost no memory. Memory is what the process holds of
+its own (RssAnon: pages of mapped files can be dropped at any time) beyond what it held before, sampled every 10 ms.
+"Growth" is the time (or memory) of the largest over that of a tenth of it: 10 is linear.
+"""
 
 import gc, sys, tempfile, threading, time, warnings
 from pathlib import Path

@@ -1,10 +1,11 @@
 """What do bad and odd images and folders do to a run? `python bench/inputs.py` (about two minutes on one thread)
 
-Each image of a corpus made here lies among 24 good ones. A run must train, or refuse it before training with an error that names that file and no other; the good images' tensors and predictions must be those
-of the run without it, bit by bit. Where fastai's `PILImage` reads other pixels than `AnyImage`, `check_files` must have said so.
+Each image of a corpus made here lies among 32 good ones. A run must train, or refuse it before training with an
+error that names that file and no other; the good images' tensors and predictions must be those of the run without
+it, bit by bit. Where fastai's `PILImage` reads other pixels than `AnyImage`, `check_files` must have said so.
 """
 
-import os, shutil, stat, struct, sys, tempfile, time, warnings, zlib
+import os, shutil, struct, tempfile, time, warnings, zlib
 
 import PIL.Image, PIL.ImageFile, torch
 

@@ -1,7 +1,8 @@
 """Does anything leak or cross over? `python bench/isolation.py` (about 4 minutes on one core)
 
-Memory over 2,000 predictions and 50 models made and dropped, hooks and models left behind, several models in one process, copies and pickles, eight threads predicting through one
-learner, what saved files hold of the images they were trained on, and a file that would run code if it were unpickled, given to everything that reads a file.
+Memory over 2,000 predictions and 50 models made and dropped, hooks and models left behind, several models in one
+process, copies and pickles, eight threads predicting through one learner, what saved files hold of the images they
+were trained on, and a file that would run code if it were unpickled, given to everything that reads a file.
 """
 
 import base64, gc, io, pickle, re, shutil, sys, tempfile, warnings, weakref, zipfile

@@ -1,6 +1,9 @@
-"""Does the report work in a browser, from disk and without a network? `python bench/report.py [--shots FOLDER]` (about 4 minutes on one core)
+"""Does the report work in a browser, from disk and without a network?
 
-Reports on digits from files (with all images, with z-only pictures, with none) and on 2,000 crops of two colour photos are opened in headless Chromium, and used with mouse, finger and keyboard. Needs `chromium` on the PATH.
+`python bench/report.py [--shots FOLDER]` (about 4 minutes on one core)
+
+Reports on digits from files (with all images, with z-only pictures, with none) and on 2,000 crops of two colour
+photos are opened in headless Chromium, and used with mouse, finger and keyboard. Needs `chromium` on the PATH.
 """
 
 import argparse, base64, io, json, re, shutil, sys, tempfile, time, warnings
@@ -132,11 +135,19 @@ table.row(
 )
 
 find_apart = """(() => { // the point that lies farthest from all others, and where it is on the screen
-  const P = JSON.parse(document.getElementById('data').textContent).points, [mx, my] = P.maps[document.getElementById('map-method').value], map = document.getElementById('map');
+  const P = JSON.parse(document.getElementById('data').textContent).points;
+  const [mx, my] = P.maps[document.getElementById('map-method').value];
+  const map = document.getElementById('map');
   map.scrollIntoView({block: 'center', behavior: 'instant'});
-  const b = map.getBoundingClientRect(), x = mx.map(v => 22 + v/1000*(b.width-44)), y = my.map(v => b.height-22 - v/1000*(b.height-44));
+  const b = map.getBoundingClientRect();
+  const x = mx.map(v => 22 + v/1000*(b.width-44));
+  const y = my.map(v => b.height-22 - v/1000*(b.height-44));
   let best = 1, far = -1;
-  for (let i = 1; i < x.length; i++) { let d = 1e9; for (let j = 0; j < x.length; j++) if (j !== i) d = Math.min(d, (x[i]-x[j])**2 + (y[i]-y[j])**2); if (d > far) { far = d; best = i; } }
+  for (let i = 1; i < x.length; i++) {
+    let d = 1e9;
+    for (let j = 0; j < x.length; j++) if (j !== i) d = Math.min(d, (x[i]-x[j])**2 + (y[i]-y[j])**2);
+    if (d > far) { far = d; best = i; }
+  }
   return [b.left + x[best], b.top + y[best], P.name[best]];
 })()"""
 facts, text = (
@@ -173,7 +184,8 @@ def use(c, k, f):
         note='at an edge one of them has nowhere to go',
     )
     c.js(
-        "(() => { const s = document.getElementById('map-which'); s.value = 'walk'; s.dispatchEvent(new Event('change')); })()"
+        "(() => { const s = document.getElementById('map-which'); "
+        "s.value = 'walk'; s.dispatchEvent(new Event('change')); })()"
     )
     c.wait(0.2)
     table.row('  the filter counts what it keeps', 'match' in c.js(text('map-count')), least=1)
@@ -229,7 +241,8 @@ def phone(c, k, f):
     table.row('  a tap shows the card of the point', name in c.js(facts), least=1)
     table.row('  width beyond the window', c.js('document.documentElement.scrollWidth - innerWidth'), most=0)
     small = c.js(
-        "[...document.querySelectorAll('main button, main select, main input:not([type=checkbox])')].filter(e => e.offsetParent && e.getBoundingClientRect().height < 40).length"
+        "[...document.querySelectorAll('main button, main select, main input:not([type=checkbox])')]"
+        ".filter(e => e.offsetParent && e.getBoundingClientRect().height < 40).length"
     )
     table.row('  controls lower than 40 px', small, most=0)
     table.row('  requests and errors', len(outside(c, f)) + len(c.errors), most=0)
@@ -237,12 +250,27 @@ def phone(c, k, f):
 
 contrast = """(() => { // least contrast of text and ground, by WCAG
   const ctx = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const rgb = v => { ctx.fillStyle = v; ctx.fillRect(0, 0, 1, 1); return [...ctx.getImageData(0, 0, 1, 1).data].slice(0, 3); };
-  const lum = v => { const [r, g, b] = rgb(v).map(o => (o /= 255) <= .03928 ? o/12.92 : ((o+.055)/1.055)**2.4); return .2126*r + .7152*g + .0722*b; };
-  const ground = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (c !== 'rgba(0, 0, 0, 0)') return c; } return 'white'; };
+  const rgb = v => {
+    ctx.fillStyle = v;
+    ctx.fillRect(0, 0, 1, 1);
+    return [...ctx.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const linear = o => (o /= 255) <= .03928 ? o/12.92 : ((o+.055)/1.055)**2.4;
+  const lum = v => { const [r, g, b] = rgb(v).map(linear); return .2126*r + .7152*g + .0722*b; };
+  const ground = e => {
+    for (; e; e = e.parentElement) {
+      const c = getComputedStyle(e).backgroundColor;
+      if (c !== 'rgba(0, 0, 0, 0)') return c;
+    }
+    return 'white';
+  };
+  const holdsText = e => [...e.childNodes].some(t => t.nodeType === 3 && t.data.trim());
   let least = 99, what = '';
-  for (const e of document.querySelectorAll('body *')) if (e.checkVisibility() && [...e.childNodes].some(t => t.nodeType === 3 && t.data.trim()) && !['SCRIPT', 'STYLE'].includes(e.tagName)) {
-    const s = getComputedStyle(e), [a, b] = [lum(e instanceof SVGElement ? s.fill : s.color), lum(ground(e))], r = (Math.max(a, b)+.05)/(Math.min(a, b)+.05);
+  for (const e of document.querySelectorAll('body *')) {
+    if (!e.checkVisibility() || !holdsText(e) || ['SCRIPT', 'STYLE'].includes(e.tagName)) continue;
+    const s = getComputedStyle(e);
+    const a = lum(e instanceof SVGElement ? s.fill : s.color), b = lum(ground(e));
+    const r = (Math.max(a, b)+.05)/(Math.min(a, b)+.05);
     if (r < least) { least = r; what = e.tagName + '.' + e.getAttribute('class') + ' ' + e.textContent.slice(0, 30); }
   }
   return [least, what];
@@ -267,9 +295,9 @@ with Chromium() as c:
         least=1,
     )
     stopped = c.js("fetch('https://example.org/').then(() => 0).catch(() => 1)")
-    c.js(
-        "document.body.append(Object.assign(document.createElement('img'), {src: 'https://example.org/x.png'})); document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))"
-    )
+    append = "document.body.append(Object.assign(document.createElement('%s'), {%s: '%s'}))"
+    c.js(append % ('img', 'src', 'https://example.org/x.png'))
+    c.js(append % ('script', 'textContent', 'window.ran = 1'))
     c.wait(0.5)
     table.row(
         '  a fetch and a script from outside are stopped',

@@ -1,7 +1,8 @@
 """Which loss orders best? `python bench/severity.py` (about 16 minutes on two cores)
 
-Squared error, ordinal loss, and both, on two real targets of scikit-learn's digits that need no download: the slant of a digit in degrees
-(measured on its pixels), and the digit itself as a grade from 0 to 9. Test images are used for neither training nor choosing epochs.
+Squared error, ordinal loss, and both, on two real targets of scikit-learn's digits that need no download: the slant
+of a digit in degrees (measured on its pixels), and the digit itself as a grade from 0 to 9. Test images are used
+for neither training nor choosing epochs.
 """
 
 import warnings
@@ -29,7 +30,7 @@ def trained(y, loss, seed=0):
         splitter=IndexSplitter(range(len(train), len(items))),
     ).dataloaders(items, bs=64)
     set_seed(seed, reproducible=True)
-    learn = aae_learner(dls, thin_encoder(), encoding_dims=16, loss_func=loss)
+    learn = aae_learner(dls, demo_encoder(), encoding_dims=16, loss_func=loss)
     learn.remove_cb(ProgressCallback)
     learn.logger = noop
     learn.fit_phases(1, 5, 6, lr=3e-3, save=False)

@@ -1,11 +1,17 @@
-"""What do training and inference cost? `python bench/speed.py [PART ...]` (parts: predict, waits, latents, epochs, steps, convolutions, bf16, a table each; all by default, about 50 minutes on two cores)
+"""What do training and inference cost?
 
-Against tmw-xai where it is installed (`pip install --no-deps tmw-xai pytorch-msssim`), against fastai's `unet_learner` step as the floor for a network
-of this shape, and against the convolutions alone: each one's forward and backward at its real shape. Ratios are of runs interleaved in one process,
-median and spread. ResNet34, no pretrained weights, random images; on CUDA also bfloat16, channels_last and torch.compile at 256 px, batch 64. Eleven cues
-are in bench/cues.py. A step is the second of two in a row, ours with the memory of freed tensors kept as `fit` keeps it on a CPU (`keep_memory`), and
-so are the convolutions beside it; peers run as they come, and with it too, in rows of their own. Peak memory is what the process grows by from before a step to its highest, the median of three in turn: it holds the
-convolutions' scratch memory too, and scatters with what the allocator has kept. The peak of tensors alone, as torch counts them, stands beside it.
+`python bench/speed.py [PART ...]` (parts: predict, waits, latents, epochs, steps, convolutions, bf16, a table each;
+all by default, about 50 minutes on two cores)
+
+Against tmw-xai where it is installed (`pip install --no-deps tmw-xai pytorch-msssim`), against fastai's
+`unet_learner` step as the floor for a network of this shape, and against the convolutions alone: each one's forward
+and backward at its real shape. Ratios are of runs interleaved in one process, median and spread. ResNet34, no
+pretrained weights, random images; on CUDA also bfloat16, channels_last and torch.compile at 256 px, batch 64.
+Eleven cues are in bench/cues.py. A step is the second of two in a row, ours with the memory of freed tensors kept
+as `fit` keeps it on a CPU (`keep_memory`), and so are the convolutions beside it; peers run as they come, and with
+it too, in rows of their own. Peak memory is what the process grows by from before a step to its highest, the median
+of three in turn: it holds the convolutions' scratch memory too, and scatters with what the allocator has kept. The
+peak of tensors alone, as torch counts them, stands beside it.
 """
 
 import io, statistics, sys, tempfile, time, traceback, warnings
@@ -71,10 +77,8 @@ def steady(fs, n=5):
 def ratio(a, b):
     "Median of the rounds' ratios b/a, and their spread"
     r = [y / x for x, y in zip(a, b)]
-    return (
-        statistics.median(r),
-        f'{min(r):.2f} to {max(r):.2f} in {len(r)} rounds, {statistics.median(a):.3g} s against {statistics.median(b):.3g} s',
-    )
+    seconds = f'{statistics.median(a):.3g} s against {statistics.median(b):.3g} s'
+    return statistics.median(r), f'{min(r):.2f} to {max(r):.2f} in {len(r)} rounds, {seconds}'
 
 
 def grown(f):
@@ -99,7 +103,9 @@ def grown(f):
 
 
 def tensors(f):
-    "MiB of tensors that `f` holds at its peak, as torch's own allocator counts them: the same in each run, whatever pages the process had before (scratch memory of the convolutions isn't a tensor)"
+    """MiB of tensors that `f` holds at its peak, as torch's own allocator counts them.
+
+    The same in each run, whatever pages the process had before; scratch memory of the convolutions isn't a tensor."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as p:
         f()
     held = peak = 0
@@ -151,7 +157,9 @@ def step_of(model, loss, x, y, opt, amp=False):
 
 
 def our_steps(px, x, y, amp=False):
-    "A step of each phase as the learner takes it, the discriminator's own included; `frozen` is the default of a pretrained encoder"
+    """A step of each phase as the learner takes it, the discriminator's own included.
+
+    `frozen` is the default of a pretrained encoder."""
     model = ours(px)
     opt = FusedAdam([list(model.parameters())], lr=1e-4)
 
@@ -336,14 +344,14 @@ def steps(table):
         table.row('  GFLOP/s', fc.get_total_flops() / 1e9 / statistics.median(t['our autoencoder']))
         if bound:
             rounds = [{k: grown(partial(step_twice, k, f)) for k, f in fs.items()} for _ in range(3)]
-            peaks, held = {k: statistics.median(r[k] for r in rounds) for k in fs}, {
-                k: rounds[0][k] if cuda else tensors(f) for k, f in fs.items()
-            }
+            peaks = {k: statistics.median(r[k] for r in rounds) for k in fs}
+            held = {k: rounds[0][k] if cuda else tensors(f) for k, f in fs.items()}
             for k in fs:
+                each = [r[k] for r in rounds]
                 table.row(
                     f'peak memory, {k}, MiB',
                     peaks[k],
-                    note=f'{min(r[k] for r in rounds):.0f} to {max(r[k] for r in rounds):.0f} in 3 rounds; {held[k]:.0f} of tensors',
+                    note=f'{min(each):.0f} to {max(each):.0f} in 3 rounds; {held[k]:.0f} of tensors',
                 )
             for k in names if peers else ():
                 table.row(
@@ -360,9 +368,8 @@ def alone(table):
     "Steps over their own convolutions, and the optimizer over fastai's"
     torch.manual_seed(0)
     x, y = torch.rand(bs, 3, size, size, device=device), torch.randint(2, (bs,), device=device)
-    table.say(
-        f'--- a step of {bs} images of {size} px over its convolutions alone, forward and backward, at their real shapes'
-    )
+    what = f'a step of {bs} images of {size} px over its convolutions alone'
+    table.say(f'--- {what}, forward and backward, at their real shapes')
     mine, model = our_steps(size, x, y)
     for k in ('adversarial', 'autoencoder', 'classifier', 'consistent'):
         conv, n = convolutions(mine[k])
@@ -441,7 +448,8 @@ known = dict(_validate_input='by the range check of MS-SSIM')
 
 def waits(table):
     table.say(
-        '--- how often the host waits for the device in a training step, through the learner; what fastai reads after it, the Recorder among it, not counted'
+        '--- how often the host waits for the device in a training step, through the learner; '
+        'what fastai reads after it, the Recorder among it, not counted'
     )
     for phase in phases:
         learn = aae_learner(data(64, 170, 32), pretrained=False)
@@ -470,13 +478,12 @@ def waits(table):
 
 
 def epochs(table):
-    n = (
-        4,
-        1,
-        1,
-    )  # tmw-xai trains nothing but its discriminator in its first three epochs, and goes on so if they are its last: an epoch each would compare with steps that don't learn
+    # tmw-xai trains nothing but its discriminator in its first three epochs, and goes on so if they are its last:
+    # an epoch each would compare with steps that don't learn
+    n = 4, 1, 1
     table.say(
-        f'--- {n[0]} + {n[1]} + {n[2]} epochs of the three phases, through the learner: 48 images of {size} px for training, 16 for validation, batches of {bs}'
+        f'--- {n[0]} + {n[1]} + {n[2]} epochs of the three phases, through the learner: '
+        f'48 images of {size} px for training, 16 for validation, batches of {bs}'
     )
 
     def our_fit(cons):

@@ -1,7 +1,9 @@
 """Do the flags know what the model hasn't learned? `python bench/trust.py` (about 8 minutes on two cores)
 
-Three models as the demo's, each with a split of its own. False alarms: test digits that are flagged by the limits of the validation set.
-Detection, by the last of the models: noise, inverted digits, letters and textures drawn by code."""
+Three models as the demo's, each with a split of its own. False alarms: test digits that are flagged by the limits
+of the validation set. Detection, by the last of the models: noise, inverted digits, letters and textures drawn by
+code.
+"""
 
 import string, warnings
 
@@ -17,7 +19,7 @@ def trained(seed):
     "A model, and the validation and test images of its own split"
     train, valid, test = split_items(demo_items()[0], seed=42 + seed)
     set_seed(seed, reproducible=True)
-    learn = aae_learner(demo_dls(train, valid), thin_encoder(), encoding_dims=16)
+    learn = aae_learner(demo_dls(train, valid), demo_encoder(), encoding_dims=16)
     learn.remove_cb(ProgressCallback)
     learn.logger = noop
     learn.fit_phases(1, 8, 6, lr=3e-3, save=False)
@@ -85,9 +87,10 @@ for name, o in {
     'blank images': torch.zeros(1, 1, 32, 32),
 }.items():
     f = learn.out_of_distribution(o)
+    by_z, by_picture = (100 * f.because.str.contains(k).mean() for k in ('z', 'picture'))
     table.row(
         f'detected in per cent: {name}',
         100 * f.flagged.mean(),
-        note=f'{len(o)} images; by z {100*f.because.str.contains("z").mean():.0f}, by picture {100*f.because.str.contains("picture").mean():.0f}',
+        note=f'{len(o)} images; by z {by_z:.0f}, by picture {by_picture:.0f}',
     )
 table.end()

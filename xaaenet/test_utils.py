@@ -13,6 +13,7 @@ from fastai.vision.all import *
 from sklearn.datasets import load_digits
 
 from .learner import *
+from .demo import demo_encoder
 
 # %% ../nbs/97_test_utils.ipynb #7c664d0a
 digits = load_digits()
@@ -25,9 +26,8 @@ def thin_encoder(
     n_in:int=1, # Image channels
     w:int=4 # Channels of the first convolution
 ) -> nn.Sequential: # `[B, n_in, H, W]` → `[B, 8·w, H/8, W/8]`
-    "A small convolutional encoder that shrinks an image eightfold"
-    def conv(i, o, stride=1): return ConvLayer(i, o, stride=stride)
-    return nn.Sequential(conv(n_in,w), conv(w,2*w,2), conv(2*w,2*w), conv(2*w,4*w,2), conv(4*w,4*w), conv(4*w,8*w,2))
+    "The demo's encoder, as thin as a test needs it"
+    return demo_encoder(n_in, width=w)
 
 # %% ../nbs/97_test_utils.ipynb #16968b48
 def digits_dls(
@@ -41,9 +41,9 @@ def digits_dls(
     **kwargs # Passed to `DataBlock.dataloaders`
 ) -> DataLoaders: # A fifth of the digits for validation
     "`DataLoaders` of the first `n` digits"
-    getters,labels = [ItemGetter(0), ItemGetter(1)],digits.target if labels is None else labels
-    block = DataBlock((ImageBlock(PILImageBW), y_block), getters=getters, splitter=RandomSplitter(0.2, seed=42),
-                      item_tfms=Resize(size), batch_tfms=tfms)
+    if labels is None: labels = digits.target
+    block = DataBlock((ImageBlock(PILImageBW), y_block), getters=[ItemGetter(0), ItemGetter(1)],
+                      splitter=RandomSplitter(0.2, seed=42), item_tfms=Resize(size), batch_tfms=tfms)
     return block.dataloaders(list(zip(arrays[:n], labels[:n])), bs=bs, num_workers=num_workers, **kwargs)
 
 # %% ../nbs/97_test_utils.ipynb #d44a3e89
@@ -55,6 +55,7 @@ def digits_items(
     labels = digits.target.astype(str) if labels is None else labels
     return [(arrays[i], labels[i]) for i in idx]
 
+# %% ../nbs/97_test_utils.ipynb #1b92e6d4
 def split_dls(
     labels=None, # A target a digit; its name by default
     block=CategoryBlock, # Of the targets
@@ -81,6 +82,10 @@ def digits_learner(
     "A small learner of the digits, trained in silence"
     if metrics is None and block is CategoryBlock: metrics = accuracy
     learn = aae_learner(split_dls(labels, block, n=n), thin_encoder(w=w), encoding_dims=dims, metrics=metrics, **kwargs)
+    return _fit_silently(learn, epochs)
+
+def _fit_silently(learn, epochs):
+    "Train the three phases without bars, tables and files"
     with learn.no_bar(), learn.no_logging(): learn.fit_phases(*epochs, lr=3e-3, save=False)
     return learn
 
@@ -91,22 +96,28 @@ def planted_items(
 ) -> list: # (array, 'bright' or 'dark')
     "Digits whose brightness was scaled by a factor that goes with the label and with chance"
     rng = np.random.RandomState(seed)
-    y = rng.randint(2, size=n)
-    factor = np.clip(0.6 + 0.2*y + 0.08*rng.randn(n), 0.2, 1)
-    return [((im*255/16*f).round().astype(np.uint8), 'bright' if t else 'dark') for im,f,t in zip(digits.images[:n], factor, y)]
+    bright = rng.randint(2, size=n)
+    factor = np.clip(0.6 + 0.2*bright + 0.08*rng.randn(n), 0.2, 1)
+    images = [(im*255/16*f).round().astype(np.uint8) for im,f in zip(digits.images[:n], factor)]
+    return list(zip(images, np.where(bright, 'bright', 'dark').tolist()))
+
+# %% ../nbs/97_test_utils.ipynb #a4c81f36
+def _planted_dls(items):
+    "`DataLoaders` of planted items, the last hundred for validation; 'bright' is class 1"
+    label = CategoryBlock(vocab=['dark','bright'], sort=False)
+    block = DataBlock((ImageBlock(PILImageBW), label), getters=[ItemGetter(0), ItemGetter(1)], item_tfms=Resize(32),
+                      splitter=IndexSplitter(range(len(items)-100, len(items))))
+    return block.dataloaders(items, bs=64, num_workers=0)
 
 def planted_learner(
     items:list, # From `planted_items`, of which the last hundred choose the weights
     epochs:tuple=(1,4,4) # Of each phase
 ) -> AAELearner: # Trained
     "A model that has to tell bright digits from dark ones"
-    block = DataBlock((ImageBlock(PILImageBW), CategoryBlock(vocab=['dark','bright'], sort=False)), getters=[ItemGetter(0), ItemGetter(1)],
-                      item_tfms=Resize(32), splitter=IndexSplitter(range(len(items)-100, len(items))))
-    def conv(i, o, stride=1): return ConvLayer(i, o, stride=stride)
-    encoder = nn.Sequential(conv(1,8), conv(8,16,2), conv(16,32,2), conv(32,64,2))
-    learn = aae_learner(block.dataloaders(items, bs=64, num_workers=0), encoder, encoding_dims=16, metrics=accuracy)
-    with learn.no_bar(), learn.no_logging(): learn.fit_phases(*epochs, lr=3e-3, save=False)
-    return learn
+    dls = _planted_dls(items)
+    encoder = nn.Sequential(ConvLayer(1,8), *(ConvLayer(n, 2*n, stride=2) for n in (8,16,32)))
+    learn = aae_learner(dls, encoder, encoding_dims=16, metrics=accuracy)
+    return _fit_silently(learn, epochs)
 
 # %% ../nbs/97_test_utils.ipynb #fb534a2a
 def refusal(
