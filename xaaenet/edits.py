@@ -1,4 +1,4 @@
-"""Images edited cue by cue, and what the model says of them then
+"""Images are edited cue by cue, and the model is asked what it says of them then
 
 Docs: https://xaaenet.github.io/xaaenet/edits.html.md"""
 
@@ -24,27 +24,44 @@ from .association import *
 from .association import _check_asked, _check_rows, _labels_of, _within_sd
 
 # %% ../nbs/07b_edits.ipynb #54f1cf21
-def _bracket(reached, got, want, most):
-    "Double the amounts of the knob until the cue has moved by `want`, or as far as it goes: what fell short, where it ended, and the best amount; `got` is kept up to date"
-    lo, hi, best = torch.zeros_like(got), torch.full_like(got, 0.05), torch.zeros_like(got)
-    while len(i := ((got < want) & (lo < most)).nonzero().flatten()):
-        now = reached(i, hi[i])
-        better = i[now > got[i]]
-        best[better], got[better] = hi[better], now[now > got[i]]
-        more = i[got[i] < want[i]]
-        lo[more], hi[more] = hi[more], (2*hi[more]).clamp_max(most)
-    return lo, hi, best
+class _Search:
+    "Looks for the least amount of a knob, image by image, that moves the cue by `want`"
+    def __init__(self, reached, want, start):
+        self.reached = reached # Which images, and their amounts → how far their cue has moved
+        self.want = want # How far it should move, `[n]`
+        self.got = reached(torch.arange(len(want)), start) # How far `best` moves it
+        self.got[want == 0] = 0. # nothing is to be done, whatever rounding to 8 bits does to the cue
+        self.best = torch.zeros_like(self.got) # The amount that will be taken
+        self.short = torch.zeros_like(self.got) # An amount that isn't enough
+        self.far = torch.full_like(self.got, 0.05) # One that may be
 
-def _least(reached, lo, hi, best, got, want, tol):
-    "Halve the way to the least amounts that are enough; `best` and `got` are kept up to date"
+# %% ../nbs/07b_edits.ipynb #21d9ee1f
+@patch
+def double(self:_Search, most):
+    "Double the amounts until the cue has moved far enough, or `most` is reached"
+    while len(i := ((self.got < self.want) & (self.short < most)).nonzero().flatten()):
+        now = self.reached(i, self.far[i])
+        further = now > self.got[i]
+        self.best[i[further]] = self.far[i[further]]
+        self.got[i[further]] = now[further]
+        more = i[self.got[i] < self.want[i]]
+        self.short[more] = self.far[more]
+        self.far[more] = (2*self.far[more]).clamp_max(most)
+
+# %% ../nbs/07b_edits.ipynb #00653596
+@patch
+def halve(self:_Search, tol):
+    "Halve the way to the least amounts that are enough"
     for _ in range(24):
-        i = ((got > (1+tol)*want) & (hi - lo > 1e-7)).nonzero().flatten()
+        too_far = (self.got > (1+tol)*self.want) & (self.far - self.short > 1e-7)
+        i = too_far.nonzero().flatten()
         if not len(i): break
-        mid = (lo[i] + best[i])/2
-        now = reached(i, mid)
-        enough = now >= want[i]
-        lo[i[~enough]] = mid[~enough]
-        best[i[enough]], got[i[enough]] = mid[enough], now[enough]
+        middle = (self.short[i] + self.best[i])/2
+        now = self.reached(i, middle)
+        enough = now >= self.want[i]
+        self.short[i[~enough]] = middle[~enough]
+        self.best[i[enough]] = middle[enough]
+        self.got[i[enough]] = now[enough]
 
 # %% ../nbs/07b_edits.ipynb #79c6b6dd
 def edit(
@@ -56,15 +73,135 @@ def edit(
 ) -> tuple: # Edited images, rounded to 8 bits, and the change that was reached, `[n]`
     "Turn the knob of `c` until the measured cue has moved by `dose`, or as far as it goes"
     if c.knob is None: raise ValueError(f"The cue '{c.name}' has no knob, so it can't be edited: pass one to `@cue`.")
-    base, sign, want = c(x), dose.sign(), dose.abs()
-    def turned(i, a): return to_8_bit(c.knob(x[i], (a*sign[i]).view(-1,1,1,1)).clamp(0, 1))
-    def reached(i, a): return (c(turned(i, a)) - base[i])*sign[i]
-    got = reached(torch.arange(len(x)), torch.zeros_like(base))
-    got[dose == 0] = 0. # nothing is to be done, whatever rounding to 8 bits does to the cue
-    lo, hi, best = _bracket(reached, got, want, most)
-    _least(reached, lo, hi, best, got, want, tol)
-    y = turned(torch.arange(len(x)), best)
-    return y, c(y) - base
+    before = c(x)
+    sign = dose.sign()
+    def turned(i, amount):
+        amount = (amount*sign[i]).view(-1,1,1,1)
+        return to_8_bit(c.knob(x[i], amount).clamp(0, 1))
+    def reached(i, amount): return (c(turned(i, amount)) - before[i])*sign[i]
+    search = _Search(reached, want=dose.abs(), start=torch.zeros_like(before))
+    search.double(most)
+    search.halve(tol)
+    y = turned(torch.arange(len(x)), search.best)
+    return y, c(y) - before
+
+# %% ../nbs/07b_edits.ipynb #f33a6306
+def _possible(before, moved, dose, unit, usual):
+    "Which edits reached 80 % of the dose and left the cue within its usual range: all per image, arrays or tensors"
+    enough = moved*float(np.sign(dose)) >= 0.8*abs(dose)*unit
+    after = before + moved
+    return enough & (after >= usual[0]) & (after <= usual[1])
+
+# %% ../nbs/07b_edits.ipynb #47741f60
+def _index_of(i, x): return torch.as_tensor(i, device=x.device)
+
+@dataclass
+class _Way:
+    "Images that were edited one way"
+    images:torch.Tensor # `[n, C, H, W]`; the image itself where the edit doesn't count
+    moved:np.ndarray # How far the cue has moved, `[n]`
+    ok:np.ndarray # Does the edit count? `[n]`
+
+    def __getitem__(self, i): return _Way(self.images[_index_of(i, self.images)], self.moved[i], self.ok[i])
+
+# %% ../nbs/07b_edits.ipynb #09efb6a7
+@dataclass
+class _Editor:
+    "Edits one cue both ways, and reads what the model says then"
+    learn:AAELearner
+    cue:Cue # With a knob
+    unit:float # Standard deviation of the cue within the label
+    usual:tuple # Least and largest value that an edit may leave
+    dose:float # Of each edit, in `unit`
+    reference:Reference # For what is unlike the training images
+    others:list # Cues that are watched
+    seed:int # Of the placebo
+
+# %% ../nbs/07b_edits.ipynb #21465a08
+@patch
+def one_way(self:_Editor, x, before, sign):
+    "Lower (-1) or raise (1) the cue of images `x` in which it is `before`"
+    dose = sign*self.dose
+    y, moved = edit(self.cue, x, torch.full((len(x),), dose*self.unit, device=x.device))
+    moved = moved.cpu().numpy()
+    ok = _possible(before, moved, dose, self.unit, self.usual)
+    counts = _index_of(ok, x).view(-1,1,1,1)
+    return _Way(torch.where(counts, y, x), moved, ok)
+
+# %% ../nbs/07b_edits.ipynb #73ea0a7d
+def _rms(x): return x.pow(2).mean((1,2,3), keepdim=True).sqrt()
+
+def _placebo(x, change, seed=0):
+    "Add a smooth random field, so that the pixels change by the RMS that `change` has, image by image"
+    g = torch.Generator().manual_seed(seed)
+    lattice = torch.randn(len(x), 1, 4, 4, generator=g)
+    field = F.interpolate(lattice, x.shape[2:], mode='bicubic', align_corners=True).to(x)
+    field = field - field.mean((2,3), keepdim=True)
+    wanted = _rms(change)
+    scale = wanted/_rms(field)
+    for _ in range(6): # black and white pixels can't take all of it
+        y = to_8_bit((x + scale*field).clamp(0, 1))
+        scale = scale*(wanted/_rms(y - x).clamp_min(1e-6)).clamp(0.5, 2)
+    return y
+
+# %% ../nbs/07b_edits.ipynb #876bb0e9
+@patch
+def is_flagged(self:_Editor, way, z):
+    "Are the edited images, whose latent vectors are `z`, unlike the training images?"
+    errors = reconstruction_errors(self.learn.decode(z), way.images.cpu())
+    return self.reference.out_of_distribution(z, errors).flagged.values[way.ok]
+
+# %% ../nbs/07b_edits.ipynb #6fdc9c6b
+@patch
+def shift(self:_Editor, low, high, moved):
+    "How far the other cues moved, for one `unit` of this one, `[n, others]`"
+    if not self.others: return np.zeros((len(moved), 0))
+    change = _measure(high.images, self.others) - _measure(low.images, self.others)
+    return change.numpy()/moved[:,None]
+
+# %% ../nbs/07b_edits.ipynb #6ab00c56
+@dataclass
+class _Batch:
+    "What was read of images of which at least one edit counts"
+    rows:np.ndarray # Which images these are, `[m]`
+    dropped:int # Edits that don't count, of two an image, also of images that were left out
+    dose:np.ndarray=None # Change of the cue from low to high, in `unit`, `[m]`
+    logits:dict=None # 'was', 'low', 'high', 'edit' and 'placebo' → `[m, outputs]`
+    flagged:np.ndarray=None # Of each edit that counts
+    shift:np.ndarray=None # `[m, others]`
+    sides:torch.Tensor=None # Lowered, as it was, raised: `[m, 3, C, H, W]`
+
+# %% ../nbs/07b_edits.ipynb #de2c0704
+@patch
+def batch(self:_Editor, x, logits, rows):
+    "Edit images `x`, of which the model says `logits`, on its device"
+    x = x.to(self.learn.aae.mean.device)
+    before = self.cue(x).cpu().numpy()
+    low = self.one_way(x, before, -1)
+    high = self.one_way(x, before, 1)
+    some = np.flatnonzero(low.ok | high.ok)
+    dropped = (~low.ok).sum() + (~high.ok).sum()
+    rows = rows.numpy()
+    if not len(some): return _Batch(rows[some], dropped)
+    return self.read(x[_index_of(some, x)], low=low[some], high=high[some], was=logits[some], rows=rows[some],
+                     first=rows[0], dropped=dropped)
+
+# %% ../nbs/07b_edits.ipynb #56b72d4d
+@patch
+def read(self:_Editor, x, low, high, was, rows, first, dropped):
+    "The `_Batch` of images `x` that were lowered and raised; `first` is the row that the batch began with"
+    moved = (high.moved*high.ok - low.moved*low.ok)/self.unit
+    z_low, said_low = self.learn.encode(low.images)
+    z_high, said_high = self.learn.encode(high.images)
+    flagged = np.concatenate([self.is_flagged(low, z_low), self.is_flagged(high, z_high)])
+    up = torch.as_tensor(high.ok)[:,None]
+    edited = torch.where(up.to(x.device)[:,:,None,None], high.images, low.images)
+    field = _placebo(x, edited - x, self.seed + int(first))
+    logits = dict(was=was, low=said_low, high=said_high, edit=torch.where(up, said_high, said_low),
+                  placebo=self.learn.encode(field)[1])
+    sides = torch.stack([low.images, x, high.images], 1).cpu()
+    return _Batch(rows, dropped, dose=moved, logits=logits, flagged=flagged,
+                  shift=self.shift(low, high, moved), sides=sides)
 
 # %% ../nbs/07b_edits.ipynb #ecad1906
 @dataclass
@@ -75,28 +212,40 @@ class Edited:
     change:np.ndarray # Change of the logits with it, `[m, outputs]`
     change_prob:np.ndarray # Change of the probabilities (or scores) with it, `[m, outputs]`
     edit:np.ndarray # Mean change of each logit by an edit, without its sign, `[outputs]`
-    placebo:np.ndarray # The same by a smooth random field that changes the pixels as much
-    dropped:int # Doses, of two an image
+    placebo:np.ndarray # The same by a smooth random field that changes the pixels as much, `[outputs]`
+    dropped:int # Edits that don't count, of two an image
     flagged:float # Share of the edited images that are unlike what the model has learned
     shifts:dict # Change of every other cue, in its standard deviations, for one of this cue
     pairs:torch.Tensor # Some images, lowered, as they are, and raised, `[k, 3, C, H, W]`
 
-# %% ../nbs/07b_edits.ipynb #8aa6aab9
-def _placebo(x, change, seed=0):
-    "Add a smooth random field, so that the pixels change by the RMS that `change` has, image by image"
-    def rms(o): return o.pow(2).mean((1,2,3), keepdim=True).sqrt()
-    g = torch.Generator().manual_seed(seed)
-    field = F.interpolate(torch.randn(len(x), 1, 4, 4, generator=g), x.shape[2:], mode='bicubic', align_corners=True).to(x)
-    field = field - field.mean((2,3), keepdim=True)
-    scale, wanted = rms(change)/rms(field), rms(change)
-    for _ in range(6): # black and white pixels can't take all of it
-        y = to_8_bit((x + scale*field).clamp(0, 1))
-        scale = scale*(wanted/rms(y - x).clamp_min(1e-6)).clamp(0.5, 2)
-    return y
+    @classmethod
+    def nothing(cls,
+        x:torch.Tensor # Images `[n, C, H, W]`, none of which could be edited
+    ):
+        "No edit counts, neither down nor up"
+        none = np.zeros(0)
+        return cls(rows=np.zeros(0, dtype=int), dose=none, change=none, change_prob=none, edit=none, placebo=none,
+                   dropped=2*len(x), flagged=math.nan, shifts={}, pairs=x[:0])
 
+# %% ../nbs/07b_edits.ipynb #8aa6aab9
 def _spoken(task, logits):
     "Logits and probabilities (or scores) that speak for each output"
     return task.spoken(logits.double().numpy()), task.spoken_probs(logits)
+
+# %% ../nbs/07b_edits.ipynb #ddcb0c69
+def _joined(batches, task, others, pairs):
+    "All fields of `Edited` but `dropped`, of batches that have rows; `others` are the standard deviations of cues"
+    def every(name): return np.concatenate([getattr(b, name) for b in batches])
+    def said(name): return torch.cat([b.logits[name] for b in batches])
+    spoken = {k: _spoken(task, said(k)) for k in batches[0].logits}
+    f = {k: logits for k,(logits,_) in spoken.items()}
+    prob = {k: probs for k,(_,probs) in spoken.items()}
+    rows = every('rows')
+    shown = np.unique(np.linspace(0, len(rows)-1, min(pairs, len(rows))).astype(int))
+    return dict(rows=rows, dose=every('dose'), change=f['high'] - f['low'], change_prob=prob['high'] - prob['low'],
+                edit=np.abs(f['edit'] - f['was']).mean(0), placebo=np.abs(f['placebo'] - f['was']).mean(0),
+                flagged=every('flagged').mean(), pairs=torch.cat([b.sides for b in batches])[shown],
+                shifts={n: m/sd for (n,sd),m in zip(others.items(), every('shift').mean(0))})
 
 # %% ../nbs/07b_edits.ipynb #964785b4
 @patch
@@ -113,81 +262,170 @@ def edit_cue(self:AAELearner,
     bs:int=64 # Images at a time
 ) -> Edited:
     "Lower and raise one cue of each image, and read the images again"
-    reference, others = reference or self.reference(), [n for n in sd if n != c.name and sd[n] > 0]
-    parts = [_edit_batch(self, c, x[i], lat.logits[i], i, sd[c.name], usual, dose, reference, [cues[n] for n in others], seed) for i in torch.arange(len(x)).split(bs)]
-    def all_of(k): return np.concatenate([o[k] for o in parts if len(o['rows'])])
-    if not any(len(o['rows']) for o in parts): return Edited(np.zeros(0, dtype=int), *[np.zeros(0)]*5, 2*len(x), math.nan, {}, x[:0])
-    (f, _), (f_low, p_low), (f_high, p_high), (f_edit, _), (f_field, _) = (_spoken(lat.task, torch.from_numpy(all_of(k))) for k in ('was', 'low', 'high', 'edit', 'placebo'))
-    rows = all_of('rows')
-    some = np.unique(np.linspace(0, len(rows)-1, min(pairs, len(rows))).astype(int))
-    kept = torch.cat([o['sides'] for o in parts if len(o['rows'])])[some]
-    return Edited(rows, all_of('dose'), f_high - f_low, p_high - p_low, np.abs(f_edit - f).mean(0), np.abs(f_field - f).mean(0), int(sum(o['dropped'] for o in parts)), all_of('flagged').mean(),
-                  {n: m/sd[n] for n,m in zip(others, all_of('shift').mean(0))} if others else {}, kept)
+    others = {n: v for n,v in sd.items() if n != c.name and v > 0}
+    editor = _Editor(learn=self, cue=c, unit=sd[c.name], usual=usual, dose=dose, seed=seed,
+                     reference=reference or self.reference(), others=[cues[n] for n in others])
+    batches = [editor.batch(x[i], lat.logits[i], i) for i in torch.arange(len(x)).split(bs)]
+    some = [b for b in batches if len(b.rows)]
+    if not some: return Edited.nothing(x)
+    return Edited(dropped=int(sum(b.dropped for b in batches)), **_joined(some, lat.task, others, pairs))
 
-# %% ../nbs/07b_edits.ipynb #3e23faeb
-def _edit_batch(learn, c, x, was, i, unit, usual, dose, reference, others, seed):
-    "Some images edited both ways, on the model's device, and what is read of them"
-    x, sides, oks, moved = x.to(learn.aae.mean.device), [], [], 0.
-    base = c(x).cpu().numpy()
-    for s in (-1, 1):
-        y, got = edit(c, x, torch.full((len(x),), s*dose*unit, device=x.device))
-        got = got.cpu().numpy()
-        ok = (s*got >= 0.8*dose*unit) & (base + got >= usual[0]) & (base + got <= usual[1])
-        sides.append(torch.where(torch.as_tensor(ok, device=x.device).view(-1,1,1,1), y, x)); oks.append(ok)
-        moved = moved + s*got*ok
-    on = np.flatnonzero(oks[0] | oks[1])
-    res = dict(rows=i.numpy()[on], dropped=sum((~o).sum() for o in oks))
-    if not len(on): return res
-    k = torch.as_tensor(on, device=x.device)
-    (low, high), x, moved, oks = [o[k] for o in sides], x[k], moved[on]/unit, [o[on] for o in oks]
-    (z_low, l_low), (z_high, l_high) = learn.encode(low), learn.encode(high)
-    flagged = [reference.out_of_distribution(z, reconstruction_errors(learn.decode(z), y.cpu())).flagged.values[ok] for z,y,ok in ((z_low, low, oks[0]), (z_high, high, oks[1]))]
-    up = torch.as_tensor(oks[1])
-    field = _placebo(x, torch.where(up.to(x.device).view(-1,1,1,1), high, low) - x, seed + int(i[0]))
-    return res | dict(dose=moved, was=was[torch.as_tensor(on)].numpy(), low=l_low.numpy(), high=l_high.numpy(), edit=torch.where(up[:,None], l_high, l_low).numpy(), placebo=learn.encode(field)[1].numpy(),
-                      flagged=np.concatenate(flagged), shift=(_measure(high, others) - _measure(low, others)).numpy()/moved[:,None] if others else np.zeros((len(on), 0)), sides=torch.stack([low, x, high], 1).cpu())
+# %% ../nbs/07b_edits.ipynb #83cb03aa
+@dataclass
+class Setting:
+    "What edits are measured in, and what decides about them"
+    table:pd.DataFrame # Cues that were asked for, a row an image
+    sd:dict # Cue → standard deviation within the label, 0 if it doesn't vary; of all cues, so that others are watched
+    usual:dict # Cue that was asked for → least and largest value that an edit may leave
+    outputs:list # What the logits speak for
+    logit_sd:np.ndarray # Standard deviation of each logit within the label, `[outputs]`
+    dose:float=0.5 # Of each edit, in standard deviations of the cue
+    margin:float=0.1 # Least effect that counts, in the logit's standard deviations for one of the cue's
+    most_flagged:float=0.1 # Largest share of edited images that may be flagged
+    n_boot:int=1000 # Bootstrap samples of an interval
+    seed:int=0 # Of bootstrap and placebo
+    groups:np.ndarray=None # A number a row, `[n]`, of rows that are drawn whole; None without
 
-# %% ../nbs/07b_edits.ipynb #d637833d
-def _verdict(o, most_flagged):
-    "Whether the model uses the cue, and why not"
-    if o['images'] < 20: return 'unresolved', 'fewer than 20 images could be edited'
-    if o['groups'] < 10: return 'unresolved', 'fewer than 10 groups could be edited'
-    if o['flagged'] > most_flagged: return 'unresolved', f"not established: {100*o['flagged']:.0f} % of the edited images are unlike the training images"
-    if o['low'] > o['margin'] or o['high'] < -o['margin']: return 'used' + (f", or {o['also']}" if o['also'] else ''), ''
-    small = max(abs(o['low']), abs(o['high'])) < o['margin']
-    return 'unresolved', 'the effect is smaller than the margin' if small else "the effect's interval reaches below the margin"
+    def __getitem__(self, rows):
+        "For some of the rows, with the standard deviations and ranges of all"
+        return replace(self, table=self.table.iloc[rows], groups=self.groups_of(rows))
 
-# %% ../nbs/07b_edits.ipynb #8936507e
-def _effects(ed, name, outs, logit_sd, margin, most_flagged, groups, n_boot, seed):
-    "A row an output"
-    also = ' or '.join(n for n,v in sorted(ed.shifts.items(), key=lambda t: -abs(t[1])) if abs(v) >= 0.5)
-    for j,out in enumerate(outs):
-        o = dict(cue=name, output=out, images=len(ed.rows), groups=len(ed.rows) if groups is None else len(set(groups[ed.rows])), dropped=ed.dropped, margin=margin, flagged=ed.flagged, also=also)
-        if len(ed.rows) >= 2:
-            slope = ed.change[:,j]/ed.dose/logit_sd[j]
-            o['low'], o['high'] = _boot(slope, None if groups is None else groups[ed.rows], n_boot, seed)
-            o |= dict(effect=slope.mean(), effect_logit=slope.mean()*logit_sd[j], effect_prob=(ed.change_prob[:,j]/ed.dose).mean(), same_sign=(slope*np.sign(slope.mean()) > 0).mean(), edit=ed.edit[j]/logit_sd[j], placebo=ed.placebo[j]/logit_sd[j])
-        o['verdict'], o['why'] = _verdict(o, most_flagged)
-        yield o
+# %% ../nbs/07b_edits.ipynb #1237a706
+@patch
+def groups_of(self:Setting, rows): return None if self.groups is None else self.groups[rows]
+
+@patch
+def n_groups(self:Setting, rows): return len(rows) if self.groups is None else len(set(self.groups[rows]))
+
+# %% ../nbs/07b_edits.ipynb #fdd6519e
+@patch
+def interval(self:Setting, values, rows):
+    "95 % interval of the mean of values of some rows"
+    return _boot(values, self.groups_of(rows), self.n_boot, self.seed)
+
+@patch
+def slope(self:Setting, ed, j):
+    "Effect on logit `j` of each image that was edited: in its standard deviations, for one of the cue's, `[m]`"
+    return ed.change[:,j]/ed.dose/self.logit_sd[j]
+
+# %% ../nbs/07b_edits.ipynb #17e40417
+def _all_cues(x, names):
+    "A column for each cue in `names` (all by default), then for each other that these images have"
+    if names is None: return cue_table(x)
+    others = [c.name for c in cues.values() if c.name not in names and c.channels <= x.shape[1]]
+    return cue_table(x, [*names, *others])
+
+# %% ../nbs/07b_edits.ipynb #88f055a6
+def _cue_sds(table, lat):
+    "Standard deviation of each cue within the label; 0 if it doesn't vary"
+    sds = dict(zip(table, _within_sd(table.values, lat)))
+    for name,sd in sds.items():
+        rounding = 1e-5*max(1e-4, table[name].abs().mean())
+        if not sd > rounding: sds[name] = 0.
+    return sds
+
+# %% ../nbs/07b_edits.ipynb #d072749a
+def _usual(v):
+    "From the 1st to the 99th percentile of a cue's values"
+    return np.nanpercentile(v, [1, 99]) if v.notna().any() else (0, 0)
+
+def _free_logits(lat):
+    "Each logit that speaks for an output, freed of the label, `[n, 1]` each"
+    logits, _ = lat.spoken_logits()
+    return [lat.task.free_of(logits[:,[j]], label) for j,label in enumerate(_labels_of(lat))]
 
 # %% ../nbs/07b_edits.ipynb #e09664be
-def _read_anew(learn, x, lat):
-    "`lat` with what the model says of the images as edits are read: mixed precision, under which latents may have been made, rounds otherwise"
-    if len(x) != len(lat): raise ValueError(f"There are {len(x)} images and {len(lat)} rows of latents: pass those of the very images.")
+def _setting(x, lat, names, **kwargs):
+    "The `Setting` of images `[n, C, H, W]` for the cues `names`; `kwargs` are its fields that decide"
+    names = [names] if isinstance(names, str) else names
+    table = _all_cues(x, names).astype(float).replace([np.inf, -np.inf], math.nan)
+    asked = table if names is None else table[list(names)]
+    _, outputs = lat.spoken_logits()
+    return Setting(table=asked, sd=_cue_sds(table, lat), usual={n: _usual(asked[n]) for n in asked}, outputs=outputs,
+                   logit_sd=np.array([o.std() for o in _free_logits(lat)]), **kwargs)
+
+# %% ../nbs/07b_edits.ipynb #774c32af
+def _reread(learn, x, lat):
+    "`lat` with what the model says of the images `x` now, as it reads edited ones"
+    if len(x) != len(lat):
+        raise ValueError(f"There are {len(x)} images and {len(lat)} rows of latents: pass the latents of these images, "
+                         "in the same order.")
     _check_rows(lat)
     logits = learn.encode(x)[1]
     off = (logits - lat.logits).abs().amax(1)/lat.logits.std(0).mean().clamp_min(1e-6)
-    if off.median() > 0.1 or (off > 0.5).float().mean() > 0.1: raise ValueError("The images aren't those of the latents, row by row: what the model says of them now differs from the logits that were passed.")
+    if off.median() > 0.1 or (off > 0.5).float().mean() > 0.1:
+        raise ValueError("The images aren't those of the latents, row by row: what the model says of them now differs "
+                         "from the logits that were passed.")
     return replace(lat, logits=logits)
 
-def _setting(x, lat, names):
-    "What edits are measured in: the cues that are asked for, standard deviations of all (an edit is watched for the others too), usual ranges, outputs and the standard deviations of their logits"
-    (logits, outs), names = lat.spoken_logits(), [names] if isinstance(names, str) else names
-    table = cue_table(x) if names is None else cue_table(x, [*names, *(c.name for c in cues.values() if c.name not in names and c.channels <= x.shape[1])])
-    table = table.astype(float).replace([np.inf, -np.inf], math.nan)
-    sd = {n: v if v > 1e-5*max(1e-4, table[n].abs().mean()) else 0. for n,v in zip(table, _within_sd(table.values, lat))}
-    asked = table if names is None else table[list(names)]
-    return asked, sd, {n: np.nanpercentile(asked[n], [1, 99]) if asked[n].notna().any() else (0, 0) for n in asked}, outs, np.array([lat.task.free_of(logits[:,[j]], l).std() for j,l in enumerate(_labels_of(lat))])
+# %% ../nbs/07b_edits.ipynb #d637833d
+def _verdict(o, most_flagged):
+    "Whether the model uses the cue, and why not, from a row of effects"
+    if o['images'] < 20: return 'unresolved', 'fewer than 20 images could be edited'
+    if o['groups'] < 10: return 'unresolved', 'fewer than 10 groups could be edited'
+    if o['flagged'] > most_flagged:
+        share = f"{100*o['flagged']:.0f} %"
+        return 'unresolved', f"not established: {share} of the edited images are unlike the training images"
+    if o['low'] > o['margin'] or o['high'] < -o['margin']:
+        return f"used, or {o['also']}" if o['also'] else 'used', ''
+    if max(abs(o['low']), abs(o['high'])) < o['margin']: return 'unresolved', 'the effect is smaller than the margin'
+    return 'unresolved', "the effect's interval reaches below the margin"
+
+# %% ../nbs/07b_edits.ipynb #7a64052a
+def _also(shifts):
+    "Names of cues that move by half a standard deviation or more for one of the target, largest first"
+    by_size = sorted(shifts.items(), key=lambda o: -abs(o[1]))
+    return ' or '.join(name for name,v in by_size if abs(v) >= 0.5)
+
+# %% ../nbs/07b_edits.ipynb #93564dd1
+def _effect(ed, j, setting):
+    "Numbers of the effect on output `j`; none of fewer than two images"
+    if len(ed.rows) < 2: return {}
+    slope = setting.slope(ed, j)
+    mean, unit = slope.mean(), setting.logit_sd[j]
+    low, high = setting.interval(slope, ed.rows)
+    return dict(effect=mean, low=low, high=high, effect_logit=mean*unit, same_sign=(slope*np.sign(mean) > 0).mean(),
+                effect_prob=(ed.change_prob[:,j]/ed.dose).mean(), edit=ed.edit[j]/unit, placebo=ed.placebo[j]/unit)
+
+# %% ../nbs/07b_edits.ipynb #8936507e
+def _effects(ed, name, setting):
+    "A row an output of the cue `name`"
+    shared = dict(cue=name, images=len(ed.rows), groups=setting.n_groups(ed.rows), dropped=ed.dropped,
+                  margin=setting.margin, flagged=ed.flagged, also=_also(ed.shifts))
+    for j,out in enumerate(setting.outputs):
+        o = dict(shared, output=out) | _effect(ed, j, setting)
+        o['verdict'], o['why'] = _verdict(o, setting.most_flagged)
+        yield o
+
+# %% ../nbs/07b_edits.ipynb #08fa9e8e
+_effect_columns = ['cue','output','effect','low','high','effect_logit','effect_prob','margin','images','groups',
+                   'dropped','same_sign','flagged','edit','placebo','also','verdict','why']
+
+def _uneditable(name, sd):
+    "Verdict on a cue that can't be edited, and why; None if it can"
+    if not sd: return 'unresolved', "the cue doesn't vary"
+    if cues[name].knob is None: return 'association only', 'no knob'
+
+# %% ../nbs/07b_edits.ipynb #efc9a887
+def _edit_rows(learn, name, x, lat, setting, reference):
+    "The cue `name`, edited in all images that have it"
+    has = np.flatnonzero(setting.table[name].notna())
+    ed = learn.edit_cue(cues[name], x[torch.as_tensor(has)], lat[has], sd=setting.sd, usual=setting.usual[name],
+                        dose=setting.dose, reference=reference, seed=setting.seed)
+    return replace(ed, rows=has[ed.rows])
+
+# %% ../nbs/07b_edits.ipynb #6c3cab97
+def _edit_cues(learn, x, lat, setting, reference):
+    "Effects, a row a cue and output, and the `Edited` of each cue that could be edited"
+    rows, edited = [], {}
+    for name in learn._bar(setting.table.columns, 'edits'):
+        if refused := _uneditable(name, setting.sd[name]):
+            verdict, why = refused
+            rows += [dict(cue=name, output=o, images=0, verdict=verdict, why=why) for o in setting.outputs]
+        else:
+            edited[name] = _edit_rows(learn, name, x, lat, setting, reference)
+            rows += _effects(edited[name], name, setting)
+    return pd.DataFrame(rows).reindex(columns=_effect_columns), edited
 
 # %% ../nbs/07b_edits.ipynb #e64b95cf
 @patch
@@ -198,29 +436,20 @@ def edit_effects(self:AAELearner,
     names:list=None, # Cues; all that are registered by default
     groups=None, # A patient, site, ... a row, drawn whole
     dose:float=0.5, # Of each edit, in the cue's standard deviations within the label
-    margin:float=0.1, # Least effect that counts, in the logit's standard deviations within the label, for one of the cue's
+    margin:float=0.1, # Least effect that counts, in the logit's standard deviations, for one of the cue's
     most_flagged:float=0.1, # Largest share of edited images that may be flagged
     n_boot:int=1000, # Samples for the intervals
     reference:Reference=None, # That of the learner by default
     keep:dict=None, # Filled with the `Edited` of each cue
     seed:int=0 # Of bootstrap and placebo
 ) -> pd.DataFrame: # A row a cue and output: effect with its interval, what else moved, placebo, verdict
-    "Edit each cue of each image up and down, and see what the logits do; without the gates of `judge`, so *used* is only as good as the model and the rows"
+    "Edit cues up and down and see what the logits do; without `judge`'s test of the model's skill and of the rows"
     _check_asked(self, names, output)
-    x, groups = self.images(images), _codes(groups, len(lat))
-    lat = _read_anew(self, x, lat)
-    return _edit_effects(self, x, lat, _setting(x, lat, names), output, groups, dose, margin, most_flagged, n_boot, reference, {} if keep is None else keep, seed)
-
-# %% ../nbs/07b_edits.ipynb #08fa9e8e
-def _edit_effects(learn, x, lat, setting, output, groups, dose, margin, most_flagged, n_boot, reference, keep, seed):
-    "A row a cue and output; `keep` gets the edits"
-    (table, sd, usual, outs, logit_sd), rows = setting, []
-    for name in learn._bar(table.columns, 'edits'):
-        c, why = cues[name], "the cue doesn't vary" if not sd[name] else 'no knob' if cues[name].knob is None else None
-        if why: rows += [dict(cue=name, output=o, images=0, verdict='association only' if sd[name] else 'unresolved', why=why) for o in outs]; continue
-        has = np.flatnonzero(table[name].notna()) # rows without the cue can't be edited
-        keep[name] = learn.edit_cue(c, x[torch.as_tensor(has)], lat[has], sd, usual[name], dose, reference, seed=seed)
-        keep[name].rows = has[keep[name].rows]
-        rows += _effects(keep[name], name, outs, logit_sd, margin, most_flagged, groups, n_boot, seed)
-    res = pd.DataFrame(rows).reindex(columns=['cue','output','effect','low','high','effect_logit','effect_prob','margin','images','groups','dropped','same_sign','flagged','edit','placebo','also','verdict','why'])
+    x = self.images(images)
+    groups = _codes(groups, len(lat))
+    lat = _reread(self, x, lat)
+    setting = _setting(x, lat, names, groups=groups, dose=dose, margin=margin, most_flagged=most_flagged,
+                       n_boot=n_boot, seed=seed)
+    res, edited = _edit_cues(self, x, lat, setting, reference)
+    if keep is not None: keep.update(edited)
     return res if output is None else res[res.output == str(output)].reset_index(drop=True)

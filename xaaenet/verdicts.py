@@ -8,81 +8,116 @@ Docs: https://xaaenet.github.io/xaaenet/verdicts.html.md"""
 __all__ = ['Verdicts', 'over_seeds', 'judge_seeds']
 
 # %% ../nbs/07c_verdicts.ipynb #e45a2846
-import html, math, textwrap
+import html, math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fastai.vision.all import *
 
 from .tasks import Task, as_task
 from .learner import *
 from .latents import *
-from .latents import _show
 from .stats import *
-from .stats import _boot, _codes
+from .stats import _codes
 from .reference import *
 from .cues import *
 from .association import *
-from .association import _check_asked, _check_rows, _forest, _free_columns, _index, _labels_of
+from .association import _check_asked, _check_rows, _free_columns
 from .edits import *
-from .edits import _read_anew, _setting, _spoken, _edit_effects
+from .edits import Setting, _edit_cues, _free_logits, _index_of, _possible, _reread, _setting, _spoken
 
 # %% ../nbs/07c_verdicts.ipynb #ed96d6b2
 @dataclass
 class Verdicts:
     "What was found out about each cue, on held-out rows"
-    table:pd.DataFrame # A row a cue and output: association (r, r_low, r_high, p, q), effect and its interval, verdict
+    table:pd.DataFrame # A row a cue and output: correlation `r` (-1 to 1), `r_low`, `r_high`, `p`, `q`; effect; verdict
     skill:Skill # Of the model on these rows, see `skill`
-    coverage:pd.Series # Output → share of the within-label logit that the cues account for
-    subgroups:pd.DataFrame # Effects by column of `meta`, with n and interval; None without
-    curves:pd.DataFrame # Dose curves of the cues that were edited
-    edited:dict # Cue → `Edited`
-    outputs:list # What the logits speak for
-    cue_values:pd.DataFrame # Of each row
-    cue_free:pd.DataFrame # The same, freed of the label
+    coverage:pd.Series # Output → share of the within-label logit's variance that the cues account for (R²)
+    subgroups:pd.DataFrame # A row a cue, output and subgroup: effect, its interval, rows `n`; None without `meta`
+    curves:pd.DataFrame # A row a cue, output and dose: dose reached (SD), change of the logit (SD), interval, rows `n`
+    edited:dict # Cue → `Edited`: what was read of each image
+    outputs:list # Names of what the logits speak for
+    cue_values:pd.DataFrame # Of each row, in the cue's own unit, `[n, cues]`
+    cue_free:pd.DataFrame # The same, freed of the label, `[n, cues]`
     logits:np.ndarray # Freed of the label, `[n, outputs]`
     n:int # Rows
     groups:int # Groups among them; None without
     held_out:bool=True # Were rows refused that the model knows?
-    most_flagged:float=0.1 # Share of flagged edits beyond which nothing is established
+    most_flagged:float=0.1 # Share of flagged edits (0 to 1) beyond which nothing is established
     task:Task='category' # A task or its name: 'category', 'labels' or 'score'
     compared:str='' # With how many of the training images the rows were compared, where not with all
 
     def __post_init__(self): self.task = as_task(self.task)
 
 # %% ../nbs/07c_verdicts.ipynb #0b21636a
-def _is(v, u): return (v == u).fillna(False).astype(bool) # nullable columns say NA of a gap
+def _is(v, value): return (v == value).fillna(False).astype(bool) # nullable columns say NA of a gap
 
+def _numbers(v):
+    "Dates as numbers, gaps as NaN; any other column as it is"
+    return v.astype('int64').astype(float).where(v.notna()) if v.dtype.kind in 'mM' else v
+
+def _is_amount(v, few):
+    "Is it a number with more than a few values?"
+    return v.dtype.kind in 'fiu' and v.nunique() > few
+
+# %% ../nbs/07c_verdicts.ipynb #1e127cfb
+def _meta_column(name, v):
+    "Columns that stand for one of `meta`, by name"
+    v = _numbers(v)
+    if _is_amount(v, 2): return {name: v.astype(float).values}
+    values = sorted(v.dropna().unique(), key=str)
+    if len(values) > 20:
+        raise ValueError(f"The column '{name}' of `meta` has {len(values)} different values that aren't numbers: group "
+                         "them into 20 or fewer, or pass them as `groups` if rows belong together by them.")
+    if len(values) == 2: values = values[1:]
+    return {f'{name}={u}': _is(v, u).astype(float).where(v.notna()).values for u in values}
+
+# %% ../nbs/07c_verdicts.ipynb #918b8603
 def _meta_columns(meta, taken):
-    "Numbers (and dates) as they are, and a column for each other value"
+    "All columns of `meta` as numbers, row by row; `taken` are the names of cues"
     cols = {}
-    for k,v in meta.items():
-        if v.dtype.kind in 'mM': v = v.astype('int64').astype(float).where(v.notna())
-        if v.dtype.kind in 'fiu' and v.nunique() > 2: cols[str(k)] = v.astype(float).values; continue
-        values = sorted(v.dropna().unique(), key=str)
-        if len(values) > 20: raise ValueError(f"The column '{k}' of `meta` has {len(values)} different values that aren't numbers: group them into 20 or fewer, or pass them as `groups` if rows belong together by them.")
-        cols |= {f'{k}={u}': _is(v, u).astype(float).where(v.notna()).values for u in values[1 if len(values) == 2 else 0:]}
-    if both := sorted(set(cols) & set(taken)): raise ValueError(f"`meta` has columns with the names of cues ({', '.join(both)}): rename them.")
+    for name,v in meta.items(): cols |= _meta_column(str(name), v)
+    both = sorted(set(cols) & set(taken))
+    if both: raise ValueError(f"`meta` has columns with the names of cues ({', '.join(both)}): rename them.")
     return pd.DataFrame(cols)
 
+# %% ../nbs/07c_verdicts.ipynb #349d9d32
+def _values(v):
+    "Values of a column without gaps, in order if they have one"
+    found = v.dropna().unique()
+    return sorted(found) if isinstance(v.dtype, pd.CategoricalDtype) else found
+
+def _in_words(value):
+    "A value, or a third's two ends"
+    return f'{value.left:g} to {value.right:g}' if isinstance(value, pd.Interval) else str(value)
+
+# %% ../nbs/07c_verdicts.ipynb #9c22cf3e
 def _subgroups_of(meta):
-    "(column, value, mask) of each subgroup: values, or thirds of a number"
-    for k,v in meta.items():
-        if v.dtype.kind in 'mM': v = v.astype('int64').astype(float).where(v.notna())
-        if v.dtype.kind in 'fiu' and v.nunique() > 5: v = pd.qcut(v, 3, duplicates='drop')
-        for u in sorted(v.dropna().unique()) if isinstance(v.dtype, pd.CategoricalDtype) else v.dropna().unique(): yield str(k), f'{u.left:g} to {u.right:g}' if isinstance(u, pd.Interval) else str(u), _is(v, u).values
+    "Name of each subgroup, and which rows are in it"
+    for name,v in meta.items():
+        v = _numbers(v)
+        if _is_amount(v, 5): v = pd.qcut(v, 3, duplicates='drop')
+        for value in _values(v): yield f'{name}: {_in_words(value)}', _is(v, value).values
 
 # %% ../nbs/07c_verdicts.ipynb #a87dd2a2
-def _by_subgroup(meta, edited, outs, logit_sd, groups, n_boot, seed):
-    for (k, u, mask),name in ((s,c) for s in _subgroups_of(meta) for c in edited):
-        ed = edited[name]
-        on = mask[ed.rows]
-        for j,out in enumerate(outs):
-            row = dict(cue=name, output=out, subgroup=f'{k}: {u}', n=int(on.sum())) | ({} if groups is None else dict(groups=len(set(groups[ed.rows][on]))))
-            if on.sum() >= 5:
-                slope = ed.change[on,j]/ed.dose[on]/logit_sd[j]
-                low, high = _boot(slope, None if groups is None else groups[ed.rows][on], n_boot, seed)
-                row |= dict(effect=slope.mean(), low=low, high=high)
-            yield row
+def _subgroup_effect(ed, inside, j, setting):
+    "Effect on output `j` of the edited images that are `inside`, `[m]` of bools, with its interval"
+    rows = ed.rows[inside]
+    res = dict(n=len(rows))
+    if setting.groups is not None: res['groups'] = setting.n_groups(rows)
+    if len(rows) < 5: return res
+    slope = setting.slope(ed, j)[inside]
+    low, high = setting.interval(slope, rows)
+    return res | dict(effect=slope.mean(), low=low, high=high)
+
+# %% ../nbs/07c_verdicts.ipynb #1a8a8136
+def _by_subgroup(meta, edited, setting):
+    "A row a subgroup, cue and output"
+    for subgroup,mask in _subgroups_of(meta):
+        for name,ed in edited.items():
+            for j,out in enumerate(setting.outputs):
+                row = dict(cue=name, output=out, subgroup=subgroup)
+                yield row | _subgroup_effect(ed, mask[ed.rows], j, setting)
 
 # %% ../nbs/07c_verdicts.ipynb #92361cc7
 @patch
@@ -94,66 +129,135 @@ def dose_curve(self:AAELearner,
     groups=None, # A patient, site, ... a row, drawn whole
     n_boot:int=500, # Samples for the intervals
     seed:int=0 # Of the bootstrap
-) -> pd.DataFrame: # A row a dose and output: dose that was reached, change of the logit in its standard deviations, interval, images
+) -> pd.DataFrame: # A row a dose and output: dose that was reached, change of the logit in its SDs, interval, images
     "How the logit answers to edits of several sizes"
     _check_asked(self, name, None)
-    x, groups = self.images(images), _codes(groups, len(lat))
-    lat = _read_anew(self, x, lat)
-    _, sd, usual, outs, logit_sd = _setting(x, lat, [name])
-    return pd.DataFrame(list(_curve(self, x, lat, name, sd[name], usual[name], outs, logit_sd, doses, groups, n_boot, seed)))
+    x = self.images(images)
+    groups = _codes(groups, len(lat))
+    lat = _reread(self, x, lat)
+    setting = _setting(x, lat, [name], groups=groups, n_boot=n_boot, seed=seed)
+    return pd.DataFrame(list(_curve(self, name, x, lat, setting, doses)))
 
 # %% ../nbs/07c_verdicts.ipynb #ac85795d
-def _curve(learn, x, lat, name, sd, usual, outs, logit_sd, doses, groups, n_boot, seed):
-    c, f, device = cues[name], lat.spoken_logits()[0], learn.aae.mean.device
-    base = torch.cat([c(o.to(device)).cpu() for o in x.split(64)])
-    for d in doses:
-        ys, gots = zip(*(edit(c, o.to(device), torch.full((len(o),), d*sd, device=device)) for o in x.split(64)))
-        got = torch.cat(gots).cpu()
-        ok = ((got*np.sign(d) >= 0.8*abs(d)*sd) & (base + got >= usual[0]) & (base + got <= usual[1])).numpy()
-        if ok.sum() < 5: continue
-        new = (_spoken(lat.task, learn.encode(torch.cat(ys)[torch.as_tensor(ok, device=device)])[1])[0] - f[ok])/logit_sd
-        for j,out in enumerate(outs):
-            low, high = _boot(new[:,j], None if groups is None else groups[ok], n_boot, seed)
-            yield dict(cue=name, output=out, dose=got.numpy()[ok].mean()/sd, change=new[:,j].mean(), low=low, high=high, n=int(ok.sum()))
+def _edited_by(c, x, change, device):
+    "Images with the cue moved by `change`, on the device, and how far it has moved, on the CPU; 64 at a time"
+    done = [edit(c, o.to(device), torch.full((len(o),), change, device=device)) for o in x.split(64)]
+    return torch.cat([y for y,_ in done]), torch.cat([moved for _,moved in done]).cpu()
+
+# %% ../nbs/07c_verdicts.ipynb #d9519b1b
+def _curve(learn, name, x, lat, setting, doses):
+    "Rows of a dose curve: of each dose that five images allow, one for each output"
+    c, sd = cues[name], setting.sd[name]
+    device = learn.aae.mean.device
+    before = torch.cat([c(o.to(device)).cpu() for o in x.split(64)])
+    was, _ = lat.spoken_logits()
+    for dose in doses:
+        y, moved = _edited_by(c, x, dose*sd, device)
+        on = np.flatnonzero(_possible(before, moved, dose, sd, setting.usual[name]).numpy())
+        if len(on) < 5: continue
+        now, _ = _spoken(lat.task, learn.encode(y[_index_of(on, y)])[1])
+        change = (now - was[on])/setting.logit_sd
+        reached = moved.numpy()[on].mean()/sd
+        yield from _points(name, reached, change, on, setting)
+
+# %% ../nbs/07c_verdicts.ipynb #129c618f
+def _points(name, reached, change, on, setting):
+    "A row an output, of the rows `on` whose logits changed by `change`, `[m, outputs]`"
+    for j,out in enumerate(setting.outputs):
+        low, high = setting.interval(change[:,j], on)
+        yield dict(cue=name, output=out, dose=reached, change=change[:,j].mean(), low=low, high=high, n=len(on))
+
+# %% ../nbs/07c_verdicts.ipynb #e092ba19
+_doses = -1, -0.5, -0.25, 0.25, 0.5, 1 # in standard deviations of the cue
+
+def _curves(learn, names, x, lat, setting, n):
+    "Dose curves of the cues `names` on a random `n` of the rows, as one table"
+    if not n or not names: return pd.DataFrame()
+    some = np.sort(np.random.RandomState(setting.seed).permutation(len(x))[:n])
+    x, rows = x[torch.as_tensor(some)], []
+    for name in learn._bar(names, 'dose curves'): rows += _curve(learn, name, x, lat[some], setting[some], _doses)
+    return pd.DataFrame(rows)
+
+# %% ../nbs/07c_verdicts.ipynb #c7411f05
+def _no_gate(lat):
+    "`Skill` that wasn't tested, so that every output passes"
+    _, outs = lat.spoken_logits()
+    by_output = pd.DataFrame(dict(output=outs, value=math.nan, p=math.nan, passed=True))
+    return Skill('not tested', value=math.nan, p=math.nan, passed=None, by_output=by_output)
+
+# %% ../nbs/07c_verdicts.ipynb #b96a79ce
+def _one_verdict(o, gate, skill):
+    "Verdict and its reason: of a row of association and effect, and the skill for its output"
+    if not gate.passed:
+        found = f"{skill.measure} {gate.value:.2f}, p={max(gate.p, skill.p):.2g}"
+        return 'none', f"on these rows the model's skill isn't beyond that of permuted labels ({found})"
+    if isinstance(o.verdict, str) and o.verdict.startswith('used'): return o.verdict, ''
+    why = o.why if isinstance(o.why, str) else "it can't be edited"
+    return 'associated' if o.associated else 'unresolved', why
 
 # %% ../nbs/07c_verdicts.ipynb #681d71fb
-def _combine(found, effects, skill, fdr):
-    "One verdict of association and effect; none where the model has no skill"
-    res = found.rename(columns=dict(low='r_low', high='r_high')).merge(effects, on=['cue', 'output'], how='left')
-    gate = skill.by_output.set_index('output')
-    def one(o):
-        g = gate.loc[o.output]
-        if not g.passed: return 'none', f"on these rows the model's skill isn't beyond that of permuted labels ({skill.measure} {g.value:.2f}, p={max(g.p, skill.p):.2g})"
-        if isinstance(o.verdict, str) and o.verdict.startswith('used'): return o.verdict, ''
-        return 'associated' if o.associated else 'unresolved', o.why if isinstance(o.why, str) else "it can't be edited"
-    res['associated'] &= res.output.map(gate.passed).astype(bool) # noise in, nothing out
-    res[['verdict', 'why']] = [one(o) for o in res.itertuples()]
-    by_size = (-res.effect.abs().where(res.verdict.str.startswith('used'), res.effect.abs().clip(upper=0)).fillna(0)).to_numpy() # what was established comes first
-    return res.iloc[np.lexsort((-res.r.abs(), by_size, res.output.map({o: i for i,o in enumerate(gate.index)})))].reset_index(drop=True)
+def _combine(found, effects, skill):
+    "Associations and effects as one table, with one verdict each"
+    found = found.rename(columns=dict(low='r_low', high='r_high'))
+    res = found.merge(effects, on=['cue', 'output'], how='left')
+    gates = skill.by_output.set_index('output')
+    res['associated'] &= res.output.map(gates.passed).astype(bool) # noise in, nothing out
+    res[['verdict', 'why']] = [_one_verdict(o, gates.loc[o.output], skill) for o in res.itertuples()]
+    return _established_first(res, list(gates.index))
+
+# %% ../nbs/07c_verdicts.ipynb #db17e9af
+def _established_first(res, outputs):
+    "By output, then the size of effects that are established, then the size of the correlation"
+    used = res.verdict.str.startswith('used')
+    size = res.effect.abs().where(used, 0).fillna(0)
+    place = res.output.map({o: i for i,o in enumerate(outputs)})
+    return res.iloc[np.lexsort((-res.r.abs(), -size, place))].reset_index(drop=True) # the last key counts most
+
+# %% ../nbs/07c_verdicts.ipynb #093a25a3
+class _Rows(NamedTuple):
+    "What is judged"
+    x:torch.Tensor # Images `[n, C, H, W]`
+    lat:Latents # Read again, as edits are
+    groups:np.ndarray # A number a row, or None
+    meta:pd.DataFrame # A row each, or None
+    reference:Reference # For what is unlike the training images
+
+# %% ../nbs/07c_verdicts.ipynb #0fa6540d
+def _labelled(learn, images, lat):
+    "Latents of `images`, with targets, and what the images can be read from"
+    if lat is not None: return images, lat
+    if isinstance(images, torch.Tensor):
+        raise ValueError("Images alone have no targets: pass their latents too, or items or a loader with labels.")
+    is_loader = isinstance(images, (DataLoader, torch.utils.data.DataLoader))
+    dl = images if is_loader else learn.dls.test_dl(images, with_labels=True)
+    return dl, learn.latents(dl=dl)
 
 # %% ../nbs/07c_verdicts.ipynb #7079ee3d
-def _judged(learn, images, lat, names, groups, fit_groups, meta, held_out, reference):
-    "Images, latents, groups, meta data and reference that `judge` goes by, or what is wrong with them"
-    if fit_groups is not None:
-        if groups is None: raise ValueError("`fit_groups` are compared with `groups`, and none were passed.")
-        check_groups(groups, fit_groups)
-    if lat is None:
-        if isinstance(images, torch.Tensor): raise ValueError("Images alone have no targets: pass their latents too, or items or a loader with labels.")
-        if not isinstance(images, (DataLoader, torch.utils.data.DataLoader)): images = learn.dls.test_dl(images, with_labels=True)
-        lat = learn.latents(dl=images)
-    meta = None if meta is None else pd.DataFrame(meta).reset_index(drop=True)
-    x, reference = learn.images(images), reference or learn.reference()
+def _check_fit_groups(groups, fit_groups):
+    "Refuse groups that the model was fitted to"
+    if fit_groups is None: return
+    if groups is None: raise ValueError("`fit_groups` are compared with `groups`, and none were passed.")
+    check_groups(groups, fit_groups)
+
+# %% ../nbs/07c_verdicts.ipynb #1e71ccd2
+def _judged(learn, images, lat, *, names, groups, fit_groups, meta, held_out, reference):
+    "The `_Rows` that `judge` goes by; or what is wrong with them"
+    _check_fit_groups(groups, fit_groups)
+    images, lat = _labelled(learn, images, lat)
+    if meta is not None: meta = pd.DataFrame(meta).reset_index(drop=True)
+    x = learn.images(images)
+    reference = reference or learn.reference()
     _check_rows(lat, images=x, meta_rows=meta)
     groups = _codes(groups, len(lat))
-    if meta is not None: _meta_columns(meta, [names] if isinstance(names, str) else names or list(cues))
+    if meta is not None: _meta_columns(meta, taken=[names] if isinstance(names, str) else names or list(cues))
     if held_out: reference.check_held_out(lat)
     if len(lat) < 20: raise ValueError(f"{len(lat)} rows are too few to judge anything by: pass 20 or more.")
-    return x, _read_anew(learn, x, lat), groups, meta, reference
+    return _Rows(x, _reread(learn, x, lat), groups, meta, reference)
 
 # %% ../nbs/07c_verdicts.ipynb #d3bc501b
 @patch
 def judge(self:AAELearner,
-    images, # Held-out rows: items or a loader, with labels; or images `[n, C, H, W]`, together with `lat`; all images are held in memory
+    images, # Held-out rows: items or a loader, with labels; or images `[n, C, H, W]` and `lat`; all are held in memory
     lat:Latents=None, # Of the same rows, with targets; read from `images` by default
     names:list=None, # Cues; all that are registered by default
     output:str=None, # Which output; all by default
@@ -164,7 +268,7 @@ def judge(self:AAELearner,
     max_p:float=0.01, # Largest p of the model's skill that a verdict is given for; 1 for no gate
     fdr:float=0.05, # False-discovery rate of associations
     dose:float=0.5, # Of each edit, in the cue's standard deviations within the label
-    margin:float=0.1, # Least effect that counts, in the logit's standard deviations within the label, for one of the cue's
+    margin:float=0.1, # Least effect that counts, in the logit's standard deviations, for one of the cue's
     most_flagged:float=0.1, # Largest share of edited images that may be flagged
     curve:int=100, # Images of the dose curves; 0 for none
     n_perm:int=None, # Permutations; enough for as many tests by default
@@ -174,151 +278,170 @@ def judge(self:AAELearner,
 ) -> Verdicts:
     "Which cues go with the decision, which ones the model uses, and how much of it they account for"
     _check_asked(self, names, output)
-    x, lat, groups, meta, reference = _judged(self, images, lat, names, groups, fit_groups, meta, held_out, reference)
-    gate = lat.skill(groups, max_p, seed=seed) if max_p < 1 else _no_gate(lat)
-    setting, edited = _setting(x, lat, names), {}
-    table, sd, usual, outs, logit_sd = setting
-    with_meta = table if meta is None else pd.concat([table, _meta_columns(meta, table.columns)], axis=1)
-    found = lat.associated(with_meta, groups, output, fdr, n_perm, min(n_boot, 500), seed)
-    effects = _edit_effects(self, x, lat, setting, output, groups, dose, margin, most_flagged, n_boot, reference, edited, seed)
-    some = torch.as_tensor(np.sort(np.random.RandomState(seed).permutation(len(x))[:curve]))
-    def one_curve(n): return _curve(self, x[some], lat[some], n, sd[n], usual[n], outs, logit_sd, (-1, -0.5, -0.25, 0.25, 0.5, 1), None if groups is None else groups[some], n_boot, seed)
-    curves = [o for n in self._bar(list(edited), 'dose curves') for o in one_curve(n)] if curve and edited else []
-    shown = [o for o in outs if output is None or o == str(output)]
-    free = np.stack([lat.task.free_of(lat.spoken_logits()[0][:,[j]], l)[:,0] for j,l in enumerate(_labels_of(lat))], 1)
-    return Verdicts(table=_combine(found, effects, gate, fdr), skill=gate, coverage=lat.coverage(table, groups, seed=seed)[shown],
-                    subgroups=None if meta is None else pd.DataFrame(list(_by_subgroup(meta, edited, outs, logit_sd, groups, n_boot, seed))), curves=pd.DataFrame(curves), edited=edited, outputs=shown,
-                    cue_values=table, cue_free=pd.DataFrame(_free_columns(table.values.astype(float), lat), columns=table.columns), logits=free[:,[outs.index(o) for o in shown]],
-                    n=len(lat), groups=None if groups is None else len(set(groups)), held_out=held_out, most_flagged=most_flagged, task=lat.task, compared=reference.compared)
+    rows = _judged(self, images, lat, names=names, groups=groups, fit_groups=fit_groups, meta=meta,
+                   held_out=held_out, reference=reference)
+    setting = _setting(rows.x, rows.lat, names, groups=rows.groups, dose=dose, margin=margin,
+                       most_flagged=most_flagged, n_boot=n_boot, seed=seed)
+    skill = rows.lat.skill(rows.groups, max_p, seed=seed) if max_p < 1 else _no_gate(rows.lat)
+    table = _with_meta(setting.table, rows.meta)
+    found = rows.lat.associated(table, rows.groups, output, fdr, n_perm, n_boot=min(n_boot, 500), seed=seed)
+    effects, edited = _edit_cues(self, rows.x, rows.lat, setting, rows.reference)
+    curves = _curves(self, list(edited), rows.x, rows.lat, setting, curve)
+    return Verdicts(table=_combine(found, effects, skill), skill=skill, curves=curves, edited=edited,
+                    held_out=held_out, **_all_else(rows, setting, edited, output))
 
-# %% ../nbs/07c_verdicts.ipynb #c7411f05
-def _no_gate(lat):
-    outs = lat.spoken_logits()[1]
-    return Skill('not tested', math.nan, math.nan, None, pd.DataFrame(dict(output=outs, value=math.nan, p=math.nan, passed=True)))
+# %% ../nbs/07c_verdicts.ipynb #e7f2258d
+def _with_meta(table, meta):
+    "Cues and columns of `meta` side by side, to be tested for association"
+    return table if meta is None else pd.concat([table, _meta_columns(meta, table.columns)], axis=1)
+
+# %% ../nbs/07c_verdicts.ipynb #6dc245fb
+def _all_else(rows, setting, edited, output):
+    "Fields of `Verdicts` that need nothing but rows, setting and edits"
+    lat, table = rows.lat, setting.table
+    shown = [o for o in setting.outputs if output is None or o == str(output)]
+    free = pd.DataFrame({o: f[:,0] for o,f in zip(setting.outputs, _free_logits(lat))})
+    cue_free = pd.DataFrame(_free_columns(table.values.astype(float), lat), columns=table.columns)
+    by_subgroup = None if rows.meta is None else pd.DataFrame(list(_by_subgroup(rows.meta, edited, setting)))
+    return dict(coverage=lat.coverage(table, rows.groups, seed=setting.seed)[shown], subgroups=by_subgroup,
+                outputs=shown, cue_values=table, cue_free=cue_free, logits=free[shown].values,
+                n=len(lat), groups=None if rows.groups is None else len(set(rows.groups)),
+                most_flagged=setting.most_flagged, task=lat.task, compared=rows.reference.compared)
 
 # %% ../nbs/07c_verdicts.ipynb #0f082b78
-def _number(v): return f'{v:+.2f}'
+_no_verdict = "No verdict on {output}: {why}."
+_is_used = ("The model uses {cue} for {output}: an edit that raises it by one standard deviation moves the {unit} by "
+            "{effect:+.2f} standard deviations (95 % {low:+.2f} to {high:+.2f}), the same way in {same:.0f} % of "
+            "{images:.0f} images.")
+_moves_too = "The edit moves {also} too, so that may be what it uses."
+_no_more_than_placebo = ("But a random change of the pixels of the same size moves the {unit} as much, so this use is "
+                         "a small part of what the model does.")
+_goes_with = ("Within the label, {cue} goes with the {unit} of {output} (correlation {r:+.2f}, q={q:.2g}), but that "
+              "the model uses it isn't shown: {why}.")
+_left_open = "Unresolved for {output}: {cues}."
+_accounted = ("These cues account for {share:.0f} % of what the {unit} of {output} does within the label; the rest is "
+              "unexplained.")
 
+# %% ../nbs/07c_verdicts.ipynb #fdaad421
+def _use_in_words(o, unit):
+    "What was found of a cue that is used, and what speaks against making much of it"
+    yield _is_used.format(cue=o.cue, output=o.output, unit=unit, effect=o.effect, low=o.low, high=o.high,
+                          same=100*o.same_sign, images=o.images)
+    if o.also: yield _moves_too.format(also=o.also)
+    if o.placebo >= o.edit: yield _no_more_than_placebo.format(unit=unit)
+
+# %% ../nbs/07c_verdicts.ipynb #65562b58
+def _cue_in_words(o, unit):
+    "One row of the table; nothing of a cue that is unresolved"
+    if o.verdict.startswith('used'): yield ' '.join(_use_in_words(o, unit))
+    elif o.associated: yield _goes_with.format(cue=o.cue, unit=unit, output=o.output, r=o.r, q=o.q, why=o.why)
+
+# %% ../nbs/07c_verdicts.ipynb #b655068d
+@patch
+def _output_in_words(self:Verdicts, out):
+    "Sentences on one output"
+    rows, unit = self.table[self.table.output == out], self.task.unit
+    if not self.skill.by_output.set_index('output').passed[out]:
+        yield _no_verdict.format(output=out, why=rows.why.iloc[0])
+        return
+    for o in rows.itertuples(): yield from _cue_in_words(o, unit)
+    unresolved = rows.cue[rows.verdict == 'unresolved']
+    if len(unresolved): yield _left_open.format(output=out, cues=', '.join(unresolved))
+    share = self.coverage.get(out, math.nan)
+    if math.isfinite(share): yield _accounted.format(share=100*max(share, 0), unit=unit, output=out)
+
+# %% ../nbs/07c_verdicts.ipynb #be236c3e
 @patch
 def words(self:Verdicts) -> list: # Sentences
     "The verdicts in words"
-    res, what = [], self.task.unit
-    for out in self.outputs:
-        rows, gate = self.table[self.table.output == out], self.skill.by_output.set_index('output').loc[out]
-        if not gate.passed:
-            res.append(f"No verdict on {out}: {rows.why.iloc[0]}."); continue
-        for o in rows.itertuples():
-            if o.verdict.startswith('used'):
-                res.append(f"The model uses {o.cue} for {out}: an edit that raises it by one standard deviation moves the {what} by {_number(o.effect)} standard deviations (95 % {_number(o.low)} to {_number(o.high)}), the same way in {100*o.same_sign:.0f} % of {o.images:.0f} images."
-                           + (f" The edit moves {o.also} too, so that may be what it uses." if o.also else '') + (f' But a random change of the pixels of the same size moves the {what} as much, so this use is a small part of what the model does.' if o.placebo >= o.edit else ''))
-            elif o.associated: res.append(f"Within the label, {o.cue} goes with the {what} of {out} (correlation {_number(o.r)}, q={o.q:.2g}), but that the model uses it isn't shown: {o.why}.")
-        left = [o.cue for o in rows.itertuples() if o.verdict == 'unresolved']
-        if left: res.append(f"Unresolved for {out}: {', '.join(left)}.")
-        share = self.coverage.get(out, math.nan)
-        if math.isfinite(share): res.append(f"These cues account for {100*max(share, 0):.0f} % of what the {what} of {out} does within the label; the rest is unexplained.")
-    return res
+    return [o for out in self.outputs for o in self._output_in_words(out)]
+
+# %% ../nbs/07c_verdicts.ipynb #dc970f4d
+_untested = "The model's skill wasn't tested: one that has learned nothing gets such verdicts too."
+_maybe_known = "The rows weren't checked to be new to the model: what is found may be what it memorised."
+_association_only = ("An association within the label may come from wrong labels, or from something else that goes "
+                     "with both within a class; its sign may be wrong where there are two causes.")
+_never_alone = "An edit never moves one cue alone: see which others it moves."
+_dropped = ("Effects are of edits of the size of the dose, by which the cue stays in its usual range; {dropped} of "
+            "{doses} doses weren't possible and were dropped.")
+_none_edited = "No cue could be edited."
+_whole_groups = "{n} rows come from {groups} groups, which were permuted and drawn whole."
+_this_model = ("What is said holds for this one trained model, never for the disease; another seed may give another "
+               "model.")
 
 # %% ../nbs/07c_verdicts.ipynb #6e63f691
+@patch
+def _doses_in_words(self:Verdicts):
+    "How many doses were possible"
+    if not self.edited: return _none_edited
+    dropped = sum(o.dropped for o in self.edited.values())
+    return _dropped.format(dropped=dropped, doses=2*self.n*len(self.edited))
+
+# %% ../nbs/07c_verdicts.ipynb #62349581
 @patch(as_prop=True)
 def limits(self:Verdicts) -> list: # Sentences
     "What the verdicts don't say"
-    return [*([] if self.skill.passed is not None else ["The model's skill wasn't tested: one that has learned nothing gets such verdicts too."]),
-            *([] if self.held_out else ["The rows weren't checked to be new to the model: what is found may be what it memorised."]),
-            *([self.compared] if self.held_out and self.compared else []),
-            "An association within the label may come from wrong labels, or from something else that goes with both within a class; its sign may be wrong where there are two causes.",
-            "An edit never moves one cue alone: see which others it moves.",
-            f"Effects are of edits of the size of the dose, by which the cue stays in its usual range; {sum(o.dropped for o in self.edited.values())} of {2*self.n*len(self.edited)} doses weren't possible and were dropped." if self.edited else "No cue could be edited.",
-            *([] if self.groups is None else [f"{self.n} rows come from {self.groups} groups, which were permuted and drawn whole."]),
-            "What is said holds for this one trained model, never for the disease; another seed may give another model."]
+    res = []
+    if self.skill.passed is None: res.append(_untested)
+    if not self.held_out: res.append(_maybe_known)
+    elif self.compared: res.append(self.compared)
+    res += [_association_only, _never_alone, self._doses_in_words()]
+    if self.groups is not None: res.append(_whole_groups.format(n=self.n, groups=self.groups))
+    return res + [_this_model]
 
+# %% ../nbs/07c_verdicts.ipynb #7792c4bf
 @patch(as_prop=True)
-def shifts(self:Verdicts) -> pd.DataFrame: # A row a cue that was edited, a column a cue that moved, in its standard deviations for one of the edited cue
+def shifts(self:Verdicts) -> pd.DataFrame: # A row a cue that was edited, a column a cue that moved; its SDs for one SD
     "What else each edit moves"
     return pd.DataFrame({k: v.shifts for k,v in self.edited.items()}).T
 
+# %% ../nbs/07c_verdicts.ipynb #1baecf3c
+@patch
+def _with_verdict(self:Verdicts, verdict):
+    "Names of the cues that have a verdict, with the output where there are several"
+    rows = self.table[self.table.verdict.str.startswith(verdict)]
+    if len(self.outputs) == 1: return list(rows.cue)
+    return [f'{o.cue} ({o.output})' for o in rows.itertuples()]
+
+# %% ../nbs/07c_verdicts.ipynb #1f9ad70e
 @patch
 def __repr__(self:Verdicts):
-    kinds = {k: [f'{o.cue} ({o.output})' if len(self.outputs) > 1 else o.cue for o in self.table[self.table.verdict.str.startswith(k)].itertuples()] for k in ('used', 'associated', 'unresolved', 'none')}
-    return f"Verdicts on {self.n:,} rows, outputs {', '.join(self.outputs)}; " + '; '.join(f"{k.replace('none', 'no verdict')}: {', '.join(v)}" for k,v in kinds.items() if v)
+    parts = [f"Verdicts on {self.n:,} rows, outputs {', '.join(self.outputs)}"]
+    for verdict in ('used', 'associated', 'unresolved', 'none'):
+        title = 'no verdict' if verdict == 'none' else verdict
+        found = self._with_verdict(verdict)
+        if found: parts.append(f"{title}: {', '.join(found)}")
+    return '; '.join(parts)
 
 # %% ../nbs/07c_verdicts.ipynb #1516678d
+def _list_html(lines): return '<ul>' + ''.join(f'<li>{html.escape(o)}</li>' for o in lines) + '</ul>'
+
 @patch
 def _repr_html_(self:Verdicts):
+    "Table, sentences and limits"
     cols = ['cue', 'output', 'verdict', 'effect', 'low', 'high', 'r', 'q', 'why']
-    def ul(lines): return '<ul>' + ''.join(f'<li>{html.escape(o)}</li>' for o in lines) + '</ul>'
-    return self.table[cols].round(3).to_html(index=False, na_rep='') + ul(self.words()) + '<p>Limits</p>' + ul(self.limits)
-
-# %% ../nbs/07c_verdicts.ipynb #09a628af
-@patch
-def plot(self:Verdicts,
-    output:str=None, # Which output; the first by default
-    ax=None # Two axes to draw on
-): # The axes
-    "Effects of edits with their intervals, and the correlations beside them"
-    rows = self.table[self.table.output == self.outputs[0 if output is None else _index(self.outputs, output)]].iloc[::-1]
-    axs = ax if ax is not None else plt.subplots(1, 2, figsize=(9, 0.34*len(rows) + 1.2), sharey=True, layout='constrained')[1]
-    margin = rows.margin.max()
-    if math.isfinite(margin): axs[0].axvspan(-margin, margin, color='0.9')
-    shown = rows.assign(**{k: rows[k].where(rows.flagged.fillna(0) <= self.most_flagged) for k in ('effect', 'low', 'high')}) # edits that left the data would set the scale
-    gate = self.skill.by_output.set_index('output').loc[rows.output.iloc[0]]
-    _forest(axs[0], shown, 'effect', 'low', 'high', rows.verdict.str.startswith('used'))
-    for i,o in enumerate(rows.itertuples()):
-        if not math.isfinite(shown.effect.iloc[i]): axs[0].text(0.02, i, textwrap.fill(o.why, 76), transform=axs[0].get_yaxis_transform(), va='center', fontsize=6, color='0.35', clip_on=True, bbox=dict(fc='white', ec='none', pad=1, alpha=0.8))
-    _forest(axs[1], rows, 'r', 'r_low', 'r_high', rows.associated)
-    axs[0].set(ylim=(-0.6, len(rows)-0.4), yticks=range(len(rows)), yticklabels=rows.cue, xlabel='effect of an edit (logit SD for one SD of the cue)', title='what the model uses' if gate.passed else 'no skill, no verdict')
-    axs[1].set(xlabel='correlation within the label', title='what goes with it')
-    return axs
-
-# %% ../nbs/07c_verdicts.ipynb #ef24d848
-@patch
-def plot_cue(self:Verdicts,
-    name:str, # Of the cue
-    output:str=None, # Which output; the first by default
-    ax=None # Two axes to draw on
-): # The axes
-    "A cue against the logit within the label, and the dose curve"
-    if name not in self.cue_values: raise ValueError(f"The cue '{name}' wasn't judged: those are {', '.join(self.cue_values)}.")
-    axs = ax if ax is not None else plt.subplots(1, 2, figsize=(8, 3), layout='constrained')[1]
-    j = 0 if output is None else _index(self.outputs, output)
-    o = self.table[(self.table.cue == name) & (self.table.output == self.outputs[j])].iloc[0]
-    axs[0].scatter(self.cue_free[name], self.logits[:,j], s=6, color='#4477aa', alpha=0.5)
-    axs[0].set(xlabel=f'{name}, freed of the label', ylabel=f'logit of {o.output}, freed of the label', title=f'correlation {o.r:.2f}, q={o.q:.2g}')
-    c = self.curves[(self.curves.cue == name) & (self.curves.output == o.output)] if len(self.curves) else self.curves
-    if len(c): axs[1].errorbar(c.dose, c.change, [c.change - c.low, c.high - c.change], fmt='o-', color='#4477aa')
-    else: axs[1].text(0.5, 0.5, 'no dose curve', ha='center', transform=axs[1].transAxes)
-    axs[1].axhline(0, color='black', lw=0.8); axs[1].axvline(0, color='black', lw=0.8)
-    axs[1].set(xlabel=f'edit of {name} (SD)', ylabel='change of the logit (SD)', title=o.verdict)
-    return axs
-
-# %% ../nbs/07c_verdicts.ipynb #ddf27e0c
-@patch
-def plot_pairs(self:Verdicts,
-    name:str, # Of the cue
-    ax=None # Axes to draw on, `[3, k]`
-): # The axes
-    "Some images with the cue lowered, as they are, and raised"
-    if name not in self.edited: raise ValueError(f"The cue '{name}' wasn't edited: those that were are {', '.join(self.edited)}.")
-    pairs = self.edited[name].pairs
-    if not len(pairs): raise ValueError(f"No image's {name} could be edited by the dose, so there are no pairs to show: try a smaller `dose`.")
-    axs = ax if ax is not None else plt.subplots(3, len(pairs), figsize=(1.4*len(pairs) + 0.6, 4.2), layout='constrained', squeeze=False)[1]
-    for i,row in enumerate(('lowered', 'image', 'raised')):
-        for a,im in zip(axs[i], pairs[:,i]): _show(a, im)
-        axs[i][0].set_ylabel(row)
-    return axs
+    table = self.table[cols].round(3).to_html(index=False, na_rep='')
+    return table + _list_html(self.words()) + '<p>Limits</p>' + _list_html(self.limits)
 
 # %% ../nbs/07c_verdicts.ipynb #ea2e3a01
+def _over_runs(rows, n):
+    "What `n` models agree on about one cue and output; `rows` are those of their tables"
+    used = rows.verdict.str.startswith('used')
+    signs = np.sign(rows.effect[used])
+    agree = max((signs > 0).sum(), (signs < 0).sum())
+    sign = f'sign agrees in {agree} of {used.sum()}' if used.any() else ''
+    return pd.Series(dict(used=f'used in {used.sum()} of {n}', sign=sign, associated=int(rows.associated.sum()),
+                          no_verdict=int((rows.verdict == 'none').sum()), effect=rows.effect.mean(),
+                          least=rows.effect.min(), most=rows.effect.max()))
+
 def over_seeds(
-    runs:list # `Verdicts` of models that were trained anew
+    runs:list # `Verdicts` of models that were trained with different seeds
 ) -> pd.DataFrame: # A row a cue and output
     "How often a cue is used, and whether the sign agrees"
-    rows = pd.concat([v.table for v in runs])
-    def one(g):
-        used = g.verdict.str.startswith('used')
-        signs = np.sign(g.effect[used])
-        agree = max((signs > 0).sum(), (signs < 0).sum())
-        return pd.Series(dict(used=f'used in {used.sum()} of {len(runs)}', sign=f'sign agrees in {agree} of {used.sum()}' if used.any() else '', associated=int(g.associated.sum()), no_verdict=int((g.verdict == 'none').sum()), effect=g.effect.mean(), least=g.effect.min(), most=g.effect.max()))
-    return rows.groupby(['cue', 'output'], sort=False).apply(one, include_groups=False).reset_index()
+    by_cue = pd.concat([v.table for v in runs]).groupby(['cue', 'output'], sort=False)
+    return by_cue.apply(_over_runs, n=len(runs), include_groups=False).reset_index()
 
+# %% ../nbs/07c_verdicts.ipynb #68d715fb
 def judge_seeds(
     make:callable, # Seed → a learner that was trained with it
     images, # Held-out rows, as for `judge`
