@@ -406,7 +406,8 @@ def cue_table(
     device=None # Where to compute; the CPU by default, of images the device that they are on
 ) -> pd.DataFrame: # A row an image, a column a cue
     "Measure cues"
-    names, index = [names] if isinstance(names, str) else names, None
+    index = None
+    names = [names] if isinstance(names, str) else names
     _check_names(names)
     if isinstance(images, np.ndarray): images = torch.from_numpy(images)
     if isinstance(images, torch.Tensor):
