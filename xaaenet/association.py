@@ -10,6 +10,7 @@ __all__ = ['plot_associated', 'Skill']
 # %% ../nbs/07a_association.ipynb #654d72c1
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fastai.vision.all import *
 from scipy.stats import false_discovery_control, rankdata
@@ -23,65 +24,181 @@ from .stats import _codes, _corr, _permutations
 from .cues import *
 from .cues import _check_names
 
+# %% ../nbs/07a_association.ipynb #0116a8fd
+@patch
+def spoken_logits(self:Latents # From `learn.latents`
+) -> tuple: # `[n, k]`, and what each column speaks for
+    "Logits that speak for an output: of classes against the mean of the others (two have one column)"
+    return self.task.spoken(self.logits.double().numpy()), self.task.spoken_names(self.outputs)
+
+# %% ../nbs/07a_association.ipynb #e3b6333e
+def _labels_of(lat, rows=slice(None)):
+    "Label of each output, `[rows]` each: classes are one for all"
+    return lat.task.labels_of(lat.targets.numpy()[rows], lat.outputs)
+
+# %% ../nbs/07a_association.ipynb #2abfff54
+def _index(outs, output):
+    "Position of an output among those that have a logit to speak for them"
+    if str(output) in outs: return outs.index(str(output))
+    raise ValueError(f"There is no output '{output}' to speak for: those are {', '.join(outs[:20])}.")
+
+# %% ../nbs/07a_association.ipynb #1db8a298
+def _check_asked(learn, names, output):
+    "Refuse cues and outputs that there aren't, before anything is computed"
+    _check_names([names] if isinstance(names, str) else names)
+    if output is not None: _index(learn.aae.task.spoken_names(learn.output_names()), output)
+
+# %% ../nbs/07a_association.ipynb #ff10b55d
+def _check_rows(lat, **others):
+    "Refuse logits that aren't finite, rows without targets, and `others` that aren't one a row"
+    if not lat.logits.isfinite().all():
+        raise ValueError("Some logits aren't finite, so nothing can be said of what moves them: "
+                         "look at the model's training first.")
+    if lat.targets is None:
+        raise ValueError("What holds within the label can't be told without targets: pass a loader with labels, "
+                         "such as `learn.dls.test_dl(items, with_labels=True)`.")
+    for k,v in others.items():
+        if v is None or len(v) == len(lat): continue
+        raise ValueError(f"There are {len(v)} {k.replace('_', ' ')} and {len(lat)} rows of latents: "
+                         "one each is needed, of the same rows in the same order.")
+
 # %% ../nbs/07a_association.ipynb #6819e568
 def _free_columns(values, lat):
-    "Residuals of each column on the label (all labels together, where there are several), of its finite rows; NaN elsewhere, and in columns of fewer than four"
-    res, label = np.full(values.shape, math.nan), lat.targets.numpy()
+    "Residuals of each column on the label, of its finite rows; NaN elsewhere, and in columns of fewer than four"
+    label = lat.targets.numpy()
+    res = np.full(values.shape, math.nan)
     for j,v in enumerate(values.T):
         ok = np.isfinite(v)
         if ok.sum() > 3: res[ok,j] = lat.task.free_of(v[ok,None], label[ok])[:,0]
     return res
 
+# %% ../nbs/07a_association.ipynb #8b4a4f0e
+def _spread(v): return np.nanstd(v) if np.isfinite(v).any() else 0.
+
+# %% ../nbs/07a_association.ipynb #dd8b955e
 def _within_sd(values, lat):
     "Standard deviations of the columns within the label, of the rows that have one; 0 where too few do"
-    return np.array([np.nanstd(o) if np.isfinite(o).any() else 0. for o in _free_columns(values, lat).T])
+    return np.array([_spread(o) for o in _free_columns(values, lat).T])
+
+# %% ../nbs/07a_association.ipynb #0451e016
+def _finite(table):
+    "A table of floats without infinities"
+    return table.astype(float).replace([np.inf, -np.inf], np.nan)
+
+# %% ../nbs/07a_association.ipynb #2dc4259c
+def _varies(table, lat):
+    "Which cues vary within the label by more than rounding does"
+    size = np.maximum(1e-4, table.abs().mean().fillna(0))
+    return _within_sd(table.values, lat) > 1e-5*size
 
 # %% ../nbs/07a_association.ipynb #15f41e45
-def _labels_of(lat, rows=slice(None)):
-    "Label of each output, `[rows]` each: classes are one for all"
-    return lat.task.labels_of(lat.targets.numpy()[rows], lat.outputs)
-
-
-
 def _unit_means(values, *by):
     "Mean of the rows that belong together, and what they share"
     keys = pd.DataFrame(dict(enumerate(by)))
     codes = keys.groupby(list(keys), sort=True).ngroup().values
     return pd.DataFrame(values).groupby(codes).mean().values, keys.groupby(codes).first()
 
-# %% ../nbs/07a_association.ipynb #0116a8fd
-@patch
-def spoken_logits(self:Latents # From `learn.latents`
-) -> tuple: # `[n, k]`, and what each column speaks for
-    "Logits that speak for an output: against the mean of the others for classes (one column where there are two), as they are for labels and scores"
-    return self.task.spoken(self.logits.double().numpy()), self.task.spoken_names(self.outputs)
+# %% ../nbs/07a_association.ipynb #f5de3fe2
+class _Free(NamedTuple):
+    "What the label leaves of cues and logits, and which rows may be exchanged"
+    cue:np.ndarray # `[n, cues]`
+    logit:np.ndarray # `[n, outputs]`
+    strata:np.ndarray # Numbers from 0, `[n]`
 
-def _index(outs, output):
-    if str(output) not in outs: raise ValueError(f"There is no output '{output}' to speak for: those are {', '.join(outs[:20])}.")
-    return outs.index(str(output))
+# %% ../nbs/07a_association.ipynb #aecf7e38
+def _by_group(free, groups):
+    "A row a group (numbers from 0)"
+    both, _ = _unit_means(np.hstack([free.cue, free.logit]), groups)
+    strata = pd.Series(free.strata).groupby(groups)
+    of_one_label = (strata.nunique() == 1).all()
+    exchanged = strata.first().values if of_one_label else np.zeros(len(both), dtype=int)
+    k = free.cue.shape[1]
+    return _Free(both[:,:k], both[:,k:], exchanged)
 
-def _check_asked(learn, names, output):
-    "Refuse cues and outputs that there aren't, before anything is computed"
-    _check_names([names] if isinstance(names, str) else names)
-    if output is not None: _index(learn.aae.task.spoken_names(learn.output_names()), output)
+# %% ../nbs/07a_association.ipynb #f0f3a3c5
+def _centred(v): return v - v.mean(0)
 
-def _check_rows(lat, **others):
-    if not lat.logits.isfinite().all(): raise ValueError("Some logits aren't finite, so nothing can be said of what moves them: look at the model's training first.")
-    if lat.targets is None: raise ValueError("What holds within the label can't be told without targets: pass a loader with labels, such as `learn.dls.test_dl(items, with_labels=True)`.")
-    for k,v in others.items():
-        if v is not None and len(v) != len(lat): raise ValueError(f"There are {len(v)} {k.replace('_', ' ')} and {len(lat)} rows of latents: one each is needed, of the very rows.")
+def _standardised(v):
+    "Columns with mean 0 and norm 1, whose products are correlations"
+    v = _centred(v)
+    return v/np.maximum(np.linalg.norm(v, axis=0), 1e-12)
 
-# %% ../nbs/07a_association.ipynb #3c26f8a5
-def _association(cue, logit, strata, n_perm, n_boot, rng):
-    "Correlations of the columns of residuals, their p and interval"
-    r, beyond = _corr(cue, logit), 0
-    a, b = ((o - o.mean(0))/np.maximum(np.linalg.norm(o - o.mean(0), axis=0), 1e-12) for o in (cue, logit))
-    for perm in _permutations(strata, n_perm, rng):
-        beyond = beyond + sum((np.abs(np.tensordot(o, a, (1, 0)).swapaxes(1, 2)) >= np.abs(r) - 1e-12).sum(0) for o in (b[p] for p in np.array_split(perm, 1 + perm.size*b.shape[1]//4_000_000)))
-    boot = np.stack([_corr(cue[i], logit[i]) for i in (rng.randint(len(cue), size=len(cue)) for _ in range(max(1, n_boot)))])
-    return r, (1+beyond)/(1+n_perm), np.percentile(boot, [2.5, 97.5], axis=0)
+# %% ../nbs/07a_association.ipynb #9a4fc6f8
+def _in_pieces(strata, n_perm, columns, rng):
+    "Permutations within strata, as many at a time as fit into memory with so many columns"
+    for perms in _permutations(strata, n_perm, rng):
+        yield from np.array_split(perms, 1 + perms.size*columns//4_000_000)
+
+# %% ../nbs/07a_association.ipynb #4930a976
+def _beyond(free, r, n_perm, rng):
+    "How many of `n_perm` permutations correlate at least as much as `r`, `[cues, outputs]`"
+    cue, logit = _standardised(free.cue), _standardised(free.logit)
+    count = np.zeros(r.shape, dtype=int)
+    for perms in _in_pieces(free.strata, n_perm, logit.shape[1], rng):
+        permuted = logit[perms] # `[permutations, n, outputs]`
+        chance = np.tensordot(permuted, cue, (1, 0)).swapaxes(1, 2) # `[permutations, cues, outputs]`
+        count += (np.abs(chance) >= np.abs(r) - 1e-12).sum(0)
+    return count
 
 # %% ../nbs/07a_association.ipynb #b64356cc
+class _Association(NamedTuple):
+    "Correlations within the label, `[cues, outputs]` each"
+    r:np.ndarray # The correlation
+    p:np.ndarray # Of as much by permutation
+    low:np.ndarray # End of the interval
+    high:np.ndarray # The other end
+
+# %% ../nbs/07a_association.ipynb #7022759f
+def _interval(free, n_boot, rng):
+    "Ends of the bootstrap intervals of the correlations"
+    n = len(free.cue)
+    samples = (rng.randint(n, size=n) for _ in range(max(1, n_boot)))
+    r = np.stack([_corr(free.cue[i], free.logit[i]) for i in samples])
+    return np.percentile(r, [2.5, 97.5], axis=0)
+
+# %% ../nbs/07a_association.ipynb #afef6b9e
+def _association(free, n_perm, n_boot, rng):
+    "Correlations of the residuals with their p and interval"
+    r = _corr(free.cue, free.logit)
+    p = (1 + _beyond(free, r, n_perm, rng))/(1 + n_perm)
+    return _Association(r, p, *_interval(free, n_boot, rng))
+
+# %% ../nbs/07a_association.ipynb #9a9a76f9
+def _same_gaps(there):
+    "Lists of the columns that lack the same rows"
+    if not there.shape[1]: return []
+    columns = pd.Series(there.columns, index=there.columns)
+    gaps = [there[c].values.tobytes() for c in there]
+    return [list(cols) for _,cols in columns.groupby([gaps], sort=False)]
+
+# %% ../nbs/07a_association.ipynb #75ad7f21
+def _as_tables(found, n, columns, outs):
+    "A table for each of `outs`, of `n` rows or groups; r is NaN where nothing was found out"
+    tables = [pd.DataFrame(dict(cue=columns, output=o, r=math.nan, n=n)) for o in outs]
+    if found is None: return tables
+    for i,t in enumerate(tables):
+        for name,values in found._asdict().items(): t[name] = values[:,i]
+    return tables
+
+# %% ../nbs/07a_association.ipynb #12dfd76a
+def _with_rates(res, fdr, names):
+    "Add q and what is called associated; rows in the order of the outputs"
+    res = res.reindex(columns=['cue', 'output', 'r', 'low', 'high', 'p', 'q', 'associated', 'n'])
+    tested = res.p.notna()
+    res.loc[tested, 'q'] = false_discovery_control(res.p[tested]) if tested.any() else []
+    place = {n: i for i,n in enumerate(names)}
+    res = res.assign(associated=res.q <= fdr)
+    return res.sort_values('output', key=lambda o: o.map(place), kind='stable', ignore_index=True)
+
+# %% ../nbs/07a_association.ipynb #a7d01e63
+def _test(task, cue, logits, label, groups, **settings):
+    "The association of cues `[n, cues]` and logits that share a label, and of how many rows or groups it is"
+    free = _Free(task.free_of(cue, label), task.free_of(logits, label), task.strata(label))
+    if groups is not None: free = _by_group(free, groups)
+    n = len(free.cue)
+    return (_association(free, **settings) if n > 3 else None), n
+
+# %% ../nbs/07a_association.ipynb #e3132c56
 @patch
 def associated(self:Latents, # Held-out rows with targets
     table:pd.DataFrame, # From `cue_table`, row by row as these
@@ -94,44 +211,34 @@ def associated(self:Latents, # Held-out rows with targets
 ) -> pd.DataFrame: # A row a cue and output: correlation with its interval, p, q
     "Test which cues go with the model's logits within the label"
     _check_rows(self, cue_rows=table, groups=groups)
-    (logits, names), rng, groups, table, parts = self.spoken_logits(), np.random.RandomState(seed), _codes(groups), table.astype(float).replace([np.inf, -np.inf], np.nan), []
-    shown, there = range(len(names)) if output is None else [_index(names, output)], table.notna()
-    varies = pd.Series(_within_sd(table.values, self) > 1e-5*np.maximum(1e-4, table.abs().mean().fillna(0)), index=table.columns)
+    table, groups = _finite(table), _codes(groups)
+    logits, names = self.spoken_logits()
+    shown = range(len(names)) if output is None else [_index(names, output)]
+    varies = _varies(table, self)
     n_perm = n_perm or max(999, math.ceil(5*varies.sum()*len(shown)/fdr))
-    for cols in _same_gaps(there.loc[:,varies]):
-        ok = there[cols[0]].values
-        for js in self.task.together(shown): # classes share their permutations
-            parts += _associated(table.loc[ok, cols], logits[ok][:,js], _labels_of(self, ok)[js[0]], self.task, [names[j] for j in js], None if groups is None else groups[ok], n_perm, n_boot, rng)
-    parts += [pd.DataFrame(dict(cue=table.columns[~varies], output=names[j], n=len(self))) for j in shown if not varies.all()]
-    res = pd.concat(parts, ignore_index=True).reindex(columns=['cue', 'output', 'r', 'low', 'high', 'p', 'q', 'associated', 'n'])
-    tested = res.p.notna()
-    res.loc[tested, 'q'] = false_discovery_control(res.p[tested]) if tested.any() else []
-    return res.assign(associated=res.q <= fdr).sort_values('output', key=lambda o: o.map({n: i for i,n in enumerate(names)}), kind='stable', ignore_index=True)
-
-# %% ../nbs/07a_association.ipynb #9a9a76f9
-def _same_gaps(there):
-    "Columns that lack the same rows, together"
-    return [list(cols) for _,cols in pd.Series(there.columns, index=there.columns).groupby([there[c].values.tobytes() for c in there], sort=False)] if there.shape[1] else []
-
-def _associated(cue, logits, label, task, outs, groups, n_perm, n_boot, rng):
-    "A table for each of `outs`"
-    a, b, strata = task.free_of(cue.values, label), task.free_of(logits, label), task.strata(label)
-    if groups is not None: # each group counts once, whatever its rows' labels, and only groups of one and the same label are exchanged where there are such
-        both, keys = _unit_means(np.hstack([a, b]), groups)
-        first = pd.Series(strata).groupby(groups)
-        a, b, strata = both[:,:a.shape[1]], both[:,a.shape[1]:], first.first().values if (first.nunique() == 1).all() else np.zeros(len(both), dtype=int)
-    if len(a) < 4: return [pd.DataFrame(dict(cue=cue.columns, output=o, r=math.nan, n=len(a))) for o in outs]
-    r, p, (low, high) = _association(a, b, strata, n_perm, n_boot, rng)
-    return [pd.DataFrame(dict(cue=cue.columns, output=o, r=r[:,i], low=low[:,i], high=high[:,i], p=p[:,i], n=len(a))) for i,o in enumerate(outs)]
+    settings = dict(n_perm=n_perm, n_boot=n_boot, rng=np.random.RandomState(seed))
+    parts = []
+    for cols in _same_gaps(table.notna().loc[:,varies]):
+        ok = table[cols[0]].notna().values
+        labels, of_rows = _labels_of(self, ok), None if groups is None else groups[ok]
+        for js in self.task.together(shown):
+            found, n = _test(self.task, table.loc[ok,cols].values, logits[ok][:,js], labels[js[0]], of_rows, **settings)
+            parts += _as_tables(found, n, cols, [names[j] for j in js])
+    for j in shown if not varies.all() else []:
+        parts.append(pd.DataFrame(dict(cue=table.columns[~varies], output=names[j], n=len(self))))
+    return _with_rates(pd.concat(parts, ignore_index=True), fdr, names)
 
 # %% ../nbs/07a_association.ipynb #404db56c
 def _forest(ax, rows, value, low, high, filled):
     "Points with their intervals, one below the other"
+    blue = '#4477aa'
     for i,(v,a,b,f) in enumerate(zip(rows[value], rows[low], rows[high], filled)):
         if not math.isfinite(v): continue
-        ax.plot([a, b], [i, i], color='#4477aa'); ax.plot(v, i, 'o', color='#4477aa', mfc='#4477aa' if f else 'white')
+        ax.plot([a, b], [i, i], color=blue)
+        ax.plot(v, i, 'o', color=blue, mfc=blue if f else 'white')
     ax.axvline(0, color='black', lw=0.8)
 
+# %% ../nbs/07a_association.ipynb #749cda7c
 def plot_associated(
     res:pd.DataFrame, # From `associated`
     output:str=None, # Which output; the first by default
@@ -142,23 +249,51 @@ def plot_associated(
     if not len(res): raise ValueError(f"There is no output '{output}' in the table.")
     if ax is None: _,ax = plt.subplots(figsize=(6, 0.3*len(res) + 1), layout='constrained')
     _forest(ax, res, 'r', 'low', 'high', res.associated)
-    ax.set(yticks=range(len(res)), yticklabels=res.cue, xlabel=f'correlation with the logit of {res.output.iloc[0]} within the label\n(wrong labels, or something else within a class, can make one)')
+    ax.set(yticks=range(len(res)), yticklabels=res.cue)
+    ax.set_xlabel(f'correlation with the logit of {res.output.iloc[0]} within the label\n'
+                  '(wrong labels, or something else within a class, can make one)')
     return ax
 
 # %% ../nbs/07a_association.ipynb #10d6acca
+def _is_binary(label): return set(np.unique(label)) <= {0., 1.}
+
+def _auc(label, ranks, positives):
+    "AUC of each column, for labels `[..., n, k]` of 0 and 1; one half where all labels are the same"
+    negatives = len(ranks) - positives
+    sums = np.einsum('nk,...nk->...k', ranks, label)
+    auc = (sums - positives*(positives+1)/2)/np.maximum(positives*negatives, 1)
+    return np.where((positives > 0) & (negatives > 0), auc, 0.5)
+
+# %% ../nbs/07a_association.ipynb #3bccf30b
+def _spearman(label, ranks, norms):
+    "Correlation of centred ranks with those of the labels `[..., n, k]`; permutations leave the `norms` as they are"
+    return np.einsum('nk,...nk->...k', ranks, label)/norms
+
+# %% ../nbs/07a_association.ipynb #0e843b16
 def _rank_skill(logits, label, perms):
-    "Spearman's correlation, or the AUC where labels are 0 and 1, for the label as it is and permuted; columns are outputs"
+    "AUC where labels are 0 and 1, or Spearman's correlation, for the label as it is `[k]` and permuted `[n_perm, k]`"
     ranks, y = rankdata(logits, axis=0), label.astype(float)
-    if set(np.unique(y)) <= {0., 1.}:
-        n1 = y.sum(0)
-        ok = (n1 > 0) & (n1 < len(y))
-        def value(t): return np.where(ok, (np.einsum('nk,...nk->...k', ranks, t) - n1*(n1+1)/2)/np.maximum(n1*(len(y)-n1), 1), 0.5)
+    if _is_binary(y): measure = partial(_auc, ranks=ranks, positives=y.sum(0))
     else:
-        a, b = ranks - ranks.mean(0), rankdata(y, axis=0)
-        scale = np.maximum(np.linalg.norm(a, axis=0)*np.linalg.norm(b - b.mean(0), axis=0), 1e-12)
-        y = b - b.mean(0)
-        def value(t): return np.einsum('nk,...nk->...k', a, t)/scale
-    return value(y), np.concatenate([value(y[p]) for p in perms])
+        ranks, y = _centred(ranks), _centred(rankdata(y, axis=0))
+        norms = np.linalg.norm(ranks, axis=0)*np.linalg.norm(y, axis=0)
+        measure = partial(_spearman, ranks=ranks, norms=np.maximum(norms, 1e-12))
+    return measure(y), np.concatenate([measure(y[p]) for p in perms])
+
+# %% ../nbs/07a_association.ipynb #d9c46b6c
+def _skill_of(task, logits, label, groups, n_perm, rng):
+    "Skill of logits `[n, k]` that share a label, and their skill for permuted labels, `[n_perm, k]`"
+    k = logits.shape[1]
+    truth = task.truth(label, k)
+    if groups is not None:
+        by = [groups] if task.graded else [groups, label]
+        both, _ = _unit_means(np.hstack([logits, truth]), *by)
+        logits, truth = both[:,:k], both[:,k:]
+    perms = _in_pieces(np.zeros(len(logits), dtype=int), n_perm, k, rng)
+    return _rank_skill(logits, truth, perms)
+
+# %% ../nbs/07a_association.ipynb #f8d32523
+def _measure_of(task, label): return 'Spearman correlation' if task.graded and not _is_binary(label) else 'AUC'
 
 # %% ../nbs/07a_association.ipynb #4275ee74
 @dataclass
@@ -170,6 +305,7 @@ class Skill:
     passed:bool # Is p small enough? None where it wasn't tested
     by_output:pd.DataFrame # A row an output: value, p, passed
 
+# %% ../nbs/07a_association.ipynb #c6b30026
 @patch
 def skill(self:Latents, # Held-out rows with targets
     groups=None, # A patient, site, ... a row: permuted whole
@@ -179,24 +315,45 @@ def skill(self:Latents, # Held-out rows with targets
 ) -> Skill:
     "Does the model know more of held-out rows than of permuted labels?"
     _check_rows(self, groups=groups)
-    (logits, outs), labels, rng = self.spoken_logits(), _labels_of(self), np.random.RandomState(seed)
-    n_perm, task, groups = n_perm or max(999, math.ceil(5*len(outs)/max_p)), self.task, _codes(groups)
-    value, null = [], []
-    for js in task.together(range(len(outs))):
-        a, y = logits[:,js], task.truth(labels[js[0]], len(js))
-        if groups is not None: # each group counts once for each of its labels
-            both, _ = _unit_means(np.hstack([a, y]), groups, *([] if task.graded else [labels[js[0]]]))
-            a, y = both[:,:len(js)], both[:,len(js):]
-        v, n = _rank_skill(a, y, (o for p in _permutations(np.zeros(len(a), dtype=int), n_perm, rng) for o in np.array_split(p, 1 + p.size*len(js)//4_000_000)))
-        value.append(v); null.append(n)
-    value, null = np.concatenate(value), np.concatenate(null, 1)
-    def p_of(v, n): return (1 + (n >= v - 1e-12).sum(0))/(1 + n_perm)
-    p, measure = p_of(value, null), 'AUC' if not task.graded or set(np.unique(labels[0])) <= {0., 1.} else 'Spearman correlation'
-    overall = task.overall_p(p_of, value, null)
-    by = pd.DataFrame(dict(output=outs, value=value, p=p, passed=(p < max_p) & (overall < max_p)))
-    return Skill(measure, float(value.mean()), float(overall), bool(overall < max_p), by)
+    logits, outs = self.spoken_logits()
+    labels, groups = _labels_of(self), _codes(groups)
+    n_perm = n_perm or max(999, math.ceil(5*len(outs)/max_p))
+    chance_of = dict(groups=groups, n_perm=n_perm, rng=np.random.RandomState(seed))
+    together = self.task.together(range(len(outs)))
+    found = [_skill_of(self.task, logits[:,js], labels[js[0]], **chance_of) for js in together]
+    value = np.concatenate([v for v,_ in found])
+    chance = np.concatenate([c for _,c in found], 1) # `[n_perm, outputs]`
+    def p_of(v, chance): return (1 + (chance >= v - 1e-12).sum(0))/(1 + n_perm)
+    p, overall = p_of(value, chance), self.task.overall_p(p_of, value, chance)
+    by_output = pd.DataFrame(dict(output=outs, value=value, p=p, passed=(p < max_p) & (overall < max_p)))
+    return Skill(measure=_measure_of(self.task, labels[0]), value=float(value.mean()), p=float(overall),
+                 passed=bool(overall < max_p), by_output=by_output)
 
 # %% ../nbs/07a_association.ipynb #88eaff66
+def _folds(n, groups, folds, seed):
+    "(rows to fit, rows to test) of each fold; groups (numbers from 0) are left out whole"
+    rows = np.zeros((n, 1))
+    if groups is None: return list(KFold(folds, shuffle=True, random_state=seed).split(rows))
+    return list(GroupKFold(min(folds, len(set(groups)))).split(rows, groups=groups))
+
+# %% ../nbs/07a_association.ipynb #a3051058
+def _additive_fit():
+    "Ridge regression on a smooth curve of each cue"
+    splines = SplineTransformer(n_knots=4, extrapolation='constant')
+    return make_pipeline(StandardScaler(), splines, RidgeCV(np.logspace(-1, 4, 11)))
+
+# %% ../nbs/07a_association.ipynb #3fcd2b8f
+def _covered(task, cue, logit, label, folds):
+    "Cross-validated R² of a logit `[n, 1]` within the label"
+    missed = total = 0.
+    for fit, test in folds: # what is known of the label is the training folds' too
+        x, y = task.free_of(cue, label, fit), task.free_of(logit, label, fit)[:,0]
+        predicted = _additive_fit().fit(x[fit], y[fit]).predict(x[test])
+        missed += ((y[test] - predicted)**2).sum()
+        total += (y[test]**2).sum()
+    return 1 - missed/max(total, 1e-12)
+
+# %% ../nbs/07a_association.ipynb #2483ec0b
 @patch
 def coverage(self:Latents, # Held-out rows with targets
     table:pd.DataFrame, # From `cue_table`, row by row as these
@@ -206,17 +363,13 @@ def coverage(self:Latents, # Held-out rows with targets
 ) -> pd.Series: # An output's share of the variance, below 0 where the cues predict worse than the mean
     "Cross-validated R² of the within-label logits on all cues"
     _check_rows(self, cue_rows=table, groups=groups)
-    table, (logits, outs) = table.astype(float).replace([np.inf, -np.inf], np.nan).dropna(axis=1, how='all'), self.spoken_logits()
+    table = _finite(table).dropna(axis=1, how='all')
     ok = table.notna().all(axis=1).values
-    cue, labels, groups = table.values[ok], _labels_of(self, ok), None if groups is None else _codes(groups)[ok]
+    cue, groups = table.values[ok], None if groups is None else _codes(groups)[ok]
     cue = cue[:,cue.std(0) > 1e-9*(1e-9 + np.abs(cue).mean(0))]
-    if len(cue) < 2*folds or not cue.shape[1] or (groups is not None and len(set(groups)) < 2): return pd.Series(math.nan, outs, name='coverage')
-    split = list(KFold(folds, shuffle=True, random_state=seed).split(cue) if groups is None else GroupKFold(min(folds, len(set(groups)))).split(cue, groups=groups))
-    def r2(j):
-        missed, free = 0., 0.
-        for a,b in split: # what is known of the label is the training folds' too
-            x, y = self.task.free_of(cue, labels[j], a), self.task.free_of(logits[ok][:,[j]], labels[j], a)[:,0]
-            fit = make_pipeline(StandardScaler(), SplineTransformer(n_knots=4, extrapolation='constant'), RidgeCV(np.logspace(-1, 4, 11))).fit(x[a], y[a])
-            missed, free = missed + ((y[b] - fit.predict(x[b]))**2).sum(), free + (y[b]**2).sum()
-        return 1 - missed/max(free, 1e-12)
-    return pd.Series([r2(j) for j in range(len(outs))], outs, name='coverage')
+    logits, outs = self.spoken_logits()
+    one_group = groups is not None and len(set(groups)) < 2
+    if len(cue) < 2*folds or not cue.shape[1] or one_group: return pd.Series(math.nan, outs, name='coverage')
+    split = _folds(len(cue), groups, folds, seed)
+    r2 = [_covered(self.task, cue, logits[ok][:,[j]], label, split) for j,label in enumerate(_labels_of(self, ok))]
+    return pd.Series(r2, outs, name='coverage')

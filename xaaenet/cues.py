@@ -1,4 +1,4 @@
-"""Numbers that describe an image, such as its brightness or asymmetry: measured once for each image, tested for going with what the model says, and edited to see whether it uses them
+"""Numbers that describe an image, such as its brightness or asymmetry, measured once for each image
 
 Docs: https://xaaenet.github.io/xaaenet/cues.html.md"""
 
@@ -8,13 +8,14 @@ Docs: https://xaaenet.github.io/xaaenet/cues.html.md"""
 __all__ = ['cues', 'Cue', 'cue', 'gray', 'cue_table']
 
 # %% ../nbs/07_cues.ipynb #819e4397
-import ctypes, functools, itertools, math, threading, warnings
-from contextlib import contextmanager, nullcontext
+import functools, itertools, math, threading, warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import PIL.Image, PIL.ImageOps
 from fastai.vision.all import *
 from concurrent.futures import ThreadPoolExecutor # not that of fastcore, whose `map` is another
+from torchvision.transforms.functional import pil_to_tensor
 
 from .images import *
 from .images import _orientation, _progress
@@ -28,21 +29,25 @@ class Cue:
     name:str # As in tables
     func:callable # Images `[n, C, H, W]` in [0, 1] → `[n]`
     about:str='' # What it measures, in a sentence
-    knob:callable=None # An edit that raises it: images `[n, C, H, W]` and amounts `[n, 1, 1, 1]` (0 leaves the image as it is) → images
+    knob:callable=None # An edit that raises it: images and amounts `[n, 1, 1, 1]` (0 changes nothing) → images
     channels:int=1 # Image channels that it takes to say anything
+
     def __call__(self, x):
         v = self.func(x)
-        if not isinstance(v, torch.Tensor) or v.shape != (len(x),): raise ValueError(f"The cue '{self.name}' gave {list(v.shape) if isinstance(v, torch.Tensor) else type(v).__name__} for {len(x)} images: one number an image is needed, a tensor [{len(x)}].")
-        return v
+        if isinstance(v, torch.Tensor) and v.shape == (len(x),): return v
+        got = list(v.shape) if isinstance(v, torch.Tensor) else type(v).__name__
+        raise ValueError(f"The cue '{self.name}' gave {got} for {len(x)} images: one number an image is needed, "
+                         f"a tensor [{len(x)}].")
 
 # %% ../nbs/07_cues.ipynb #e3c787ef
 cues = {} # Those that are registered, by name
 
+# %% ../nbs/07_cues.ipynb #cc430e67
 def cue(
     name:str, # In tables and figures
     about:str=None, # What it measures; the function's docstring by default
     knob:callable=None, # An edit that raises it, if there is one: (images, amounts `[n, 1, 1, 1]`) → images
-    channels:int=1 # Image channels that it takes to say anything: images of fewer aren't measured unless it's asked for by name
+    channels:int=1 # Image channels that it takes; images of fewer are measured only if you ask for it by name
 ): # Decorator
     "Register a function of an image batch as a cue"
     def register(f):
@@ -51,242 +56,349 @@ def cue(
     return register
 
 # %% ../nbs/07_cues.ipynb #065cd31a
-_kept = threading.local()
+_shared = threading.local()
 
+@contextmanager
+def _sharing(x, **known):
+    "In this context each function marked by `_once` is computed once for the images `x`; some are `known` before"
+    _shared.of, _shared.values = x, known
+    try: yield
+    finally: _shared.of = _shared.values = None
+
+# %% ../nbs/07_cues.ipynb #c4156de9
+def _is_shared(x): return getattr(_shared, 'of', None) is x
+
+# %% ../nbs/07_cues.ipynb #71034071
 def _once(f):
     "Compute `f` once for the images of which a table's cues are being measured"
     @functools.wraps(f)
-    def kept(x):
-        if getattr(_kept, 'of', None) is not x: return f(x)
-        if f.__name__ not in _kept.values: _kept.values[f.__name__] = f(x)
-        return _kept.values[f.__name__]
-    return kept
+    def shared(x):
+        if not _is_shared(x): return f(x)
+        if f.__name__ not in _shared.values: _shared.values[f.__name__] = f(x)
+        return _shared.values[f.__name__]
+    return shared
 
+# %% ../nbs/07_cues.ipynb #b035cc2d
 @_once
-def _gray(x): return (x.new_tensor([[0.299, 0.587, 0.114]]) @ x.flatten(2)).view(len(x), *x.shape[2:]) if x.shape[1] == 3 else x.mean(1)
+def _gray(x):
+    "Gray values `[n, H, W]`, shared"
+    if x.shape[1] != 3: return x.mean(1)
+    weights = x.new_tensor([[0.299, 0.587, 0.114]])
+    return (weights @ x.flatten(2)).view(len(x), *x.shape[2:])
 
+# %% ../nbs/07_cues.ipynb #cef3494c
 def gray(
     x:torch.Tensor # Images `[n, C, H, W]`
 ) -> torch.Tensor: # `[n, H, W]`, yours to change in place
     "Luminance of three channels (ITU-R BT.601), the mean of any other number"
     g = _gray(x)
-    return g.clone() if getattr(_kept, 'of', None) is x else g # the kept one is the other cues' too
-
-def _variance(g): return (g - g.mean((1,2), keepdim=True)).square_().sum((1,2))/max(1, g[0].numel()-1)
-
-@_once
-def _rows(x): return _gray(x).sum(2)
+    return g.clone() if _is_shared(x) else g
 
 # %% ../nbs/07_cues.ipynb #7e6e9541
+@_once
+def _rows(x): return _gray(x).sum(2)
+@_once
+def _means(x): return x.mean((2,3))
+
+# %% ../nbs/07_cues.ipynb #211e0f0e
 @_once
 def _moments(x):
     "Sums of the squares and cubes of the gray values' deviations from their mean"
     d = _gray(x) - _brightness(x)[:,None,None]
     s = d.square()
     return s.sum((1,2)), s.mul_(d).sum((1,2))
-@_once
-def _means(x): return x.mean((2,3))
 
+# %% ../nbs/07_cues.ipynb #9beb9562
+def _variance(g):
+    "Variance of each of the gray images `[n, H, W]`"
+    return (g - g.mean((1,2), keepdim=True)).square_().sum((1,2))/max(1, g[0].numel()-1)
+
+# %% ../nbs/07_cues.ipynb #d0a7a0a2
+def _side(n, start, end, soft, device):
+    "Weights of `n` pixels of a side: 1 from the share `start` to `end`, falling off where the image goes on"
+    at = (torch.arange(n, device=device) + 0.5)/n
+    def ramp(d): return (d/soft + 0.5).clamp(0, 1)
+    rise = ramp(at - start) if start > 0 else torch.ones_like(at)
+    fall = ramp(end - at) if end < 1 else torch.ones_like(at)
+    return rise*fall
+
+# %% ../nbs/07_cues.ipynb #b84bb014
 def _band(x, top, bottom, left=0., right=1., soft=0.05):
     "A window `[H, W]` with soft edges: 1 inside the shares of height and width, 0 outside"
-    def side(n, a, b):
-        t = (torch.arange(n, device=x.device) + 0.5)/n
-        ramp = lambda d: (d/soft + 0.5).clamp(0, 1)
-        return (ramp(t-a) if a > 0 else torch.ones_like(t)) * (ramp(b-t) if b < 1 else torch.ones_like(t))
-    return side(x.shape[2], top, bottom)[:,None]*side(x.shape[3], left, right)
+    rows = _side(x.shape[2], top, bottom, soft, x.device)
+    columns = _side(x.shape[3], left, right, soft, x.device)
+    return rows[:,None]*columns
+
+# %% ../nbs/07_cues.ipynb #1aa68db9
 def _stretch(x, a, window):
     "Scale the deviations from the mean of a window, within it"
     mean = (x*window).sum((2,3), keepdim=True)/window.sum()
     return x + a*window*(x - mean)
-def _detail(x): return x - F.avg_pool2d(F.pad(x, (1,1,1,1), 'replicate'), 3, 1)
 
-# %% ../nbs/07_cues.ipynb #d0a7a0a2
+# %% ../nbs/07_cues.ipynb #79cf5f19
 def _bend(x, a):
+    "Brighten what is far from the mean, darken what is near"
     d = x - x.mean((1,2,3), keepdim=True)
     return x + a*(d**2 - (d**2).mean((1,2,3), keepdim=True))
-def _redder(x, a): return torch.cat([x[:,:1]*(1+a), x[:,1:]], 1)
+
+def _redder(x, a): return torch.cat([x[:,:1]*(1+a), x[:,1:]], 1) if x.shape[1] >= 3 else x
+
+# %% ../nbs/07_cues.ipynb #168afa25
 def _red_blue_stretch(x, a):
+    "Scale the deviations of the first and the last channel from their means"
     d = x - x.mean((2,3), keepdim=True)
-    return x + a*torch.cat([d[:,:1], torch.zeros_like(d[:,1:-1]), d[:,-1:]], 1) if x.shape[1] > 1 else x + a*d
+    d[:,1:-1] = 0
+    return x + a*d
+
+# %% ../nbs/07_cues.ipynb #a8d98f04
 def _tilt(x, a): return x*(1 + a*torch.linspace(1, -1, x.shape[2], device=x.device)[:,None])
 
+def _detail(x): return x - F.avg_pool2d(F.pad(x, (1,1,1,1), 'replicate'), 3, 1)
+
+# %% ../nbs/07_cues.ipynb #39847d2e
 @cue('brightness', knob=lambda x,a: x + a)
 @_once
 def _brightness(x):
     "Mean gray value"
     return _rows(x).sum(1)/x[0,0].numel()
 
+# %% ../nbs/07_cues.ipynb #a4160bfe
 @cue('contrast', knob=lambda x,a: _stretch(x, a, _band(x, 0, 1)))
 def _contrast(x):
     "Variance of the gray values"
     return _moments(x)[0]/max(1, x[0,0].numel()-1)
 
-# %% ../nbs/07_cues.ipynb #39847d2e
+# %% ../nbs/07_cues.ipynb #48d45176
 @cue('skewness', knob=_bend)
 def _skewness(x):
     "Third standardised moment of the gray values; 0 for an image of one tone"
     s = _contrast(x).sqrt()
-    return torch.where(s > 1e-6, _moments(x)[1]/x[0,0].numel()/s.clamp_min(1e-6)**3, 0.)
+    third = _moments(x)[1]/x[0,0].numel()
+    return torch.where(s > 1e-6, third/s.clamp_min(1e-6)**3, 0.)
 
+# %% ../nbs/07_cues.ipynb #64d2cc30
 @cue('red-blue covariance', knob=_red_blue_stretch, channels=2)
 def _red_blue(x):
     "Covariance of the first and last channel over the pixels"
-    return (x[:,0] - _means(x)[:,0,None,None]).mul_(x[:,-1]).sum((1,2))/max(1, x[0,0].numel()-1) # the mean of the second falls out
+    red = x[:,0] - _means(x)[:,0,None,None]
+    return red.mul_(x[:,-1]).sum((1,2))/max(1, x[0,0].numel()-1)
 
-@cue('red dominance', knob=lambda x,a: _redder(x, a) if x.shape[1] >= 3 else x, channels=3)
+# %% ../nbs/07_cues.ipynb #b42b0e39
+@cue('red dominance', knob=_redder, channels=3)
 def _red_dominance(x):
     "Mean of the first channel over the sum of the means of the second and third; one half where there is one channel"
     m = _means(x)
     m = m if x.shape[1] >= 3 else m[:,:1].expand(-1, 3)
     return m[:,0]/(m[:,1] + m[:,2] + 1e-6)
 
-# %% ../nbs/07_cues.ipynb #5e1c7d2a
-@functools.lru_cache
-def _taps(n, size, images=1):
-    "Which of `n` pixels each of `size` is made of, and their weights: a triangle as wide as two of the coarser pixels; for images one after the other"
-    wide, centre = max(1., n/size), (torch.arange(size, dtype=torch.float64) + 0.5)*n/size
-    at = (centre - wide + 0.5).long()[:,None] + torch.arange(2*math.ceil(wide) + 1)
-    weight = (1 - (at + 0.5 - centre[:,None]).abs()/wide).clamp_min(0)*((at >= 0) & (at < n))
-    used = (weight > 0).any(0)
-    at, weight = at.clamp(0, n-1)[:,used], (weight/weight.sum(1, keepdim=True))[:,used].float()
-    return (at + n*torch.arange(images)[:,None,None]).flatten(0, 1).contiguous(), weight.repeat(images, 1)
-
-def _resize(g, size):
-    "Gray images `[n, H, W]` at `size` × `size` pixels, as `F.interpolate` does it with antialiasing; on a CPU in a third of its time, by sums of whole rows, then columns"
-    if g.device.type != 'cpu': return F.interpolate(g[:,None], (size, size), mode='bilinear', antialias=True)[:,0]
-    n, h, w = g.shape
-    def sums(lines, at, weight): return F.embedding_bag(at, lines.contiguous(), per_sample_weights=weight.to(lines.dtype), mode='sum')
-    lower = sums(g.reshape(n*h, w), *_taps(h, size, n)) # `[n*size, W]`
-    return sums(lower.T, *_taps(w, size)).view(size, n, size).permute(1, 2, 0)
-
-
 # %% ../nbs/07_cues.ipynb #3b76ad09
 @cue('asymmetry', knob=lambda x,a: x + a*(x - x.flip(3))/2)
 def _asymmetry(x):
     "Mean absolute difference between the gray image and its mirror image, left to right"
-    g, half = _gray(x), x.shape[3]//2 # the other half has the same differences
-    return 2*g[:,:,-half:].flip(2).sub_(g[:,:,:half]).abs_().sum((1,2))/g[0].numel()
+    g = _gray(x)
+    half = x.shape[3]//2
+    right = g[:,:,-half:].flip(2)
+    return 2*right.sub_(g[:,:,:half]).abs_().sum((1,2))/g[0].numel()
 
+# %% ../nbs/07_cues.ipynb #1f6efd5b
 @cue('top-bottom ratio', knob=_tilt)
 def _top_bottom(x):
     "Mean gray value of the upper half over that of the lower"
-    rows, h = _rows(x)/x.shape[3], x.shape[2]//2
+    rows = _rows(x)/x.shape[3]
+    h = x.shape[2]//2
     return rows[:,:h].mean(1)/(rows[:,h:].mean(1) + 1e-6)
 
+# %% ../nbs/07_cues.ipynb #bbf1541b
 @cue('centre texture', knob=lambda x,a: _stretch(x, a, _band(x, 0.25, 0.75, 0.25, 0.75)))
 def _centre_texture(x):
     "Variance of the gray values in the middle half of height and width"
     h, w = x.shape[2:]
     return _variance(_gray(x)[:,h//4:3*h//4, w//4:3*w//4])
 
+# %% ../nbs/07_cues.ipynb #a0acd2bb
 @cue('upper-band contrast', knob=lambda x,a: _stretch(x, a, _band(x, 0.3, 0.5)))
 def _upper_band(x):
     "Variance of the gray values between 30 and 50 % of the height"
     h = x.shape[2]
     return _variance(_gray(x)[:,int(0.3*h):int(0.5*h)])
 
-# %% ../nbs/07_cues.ipynb #bbf1541b
+# %% ../nbs/07_cues.ipynb #0797099b
 @cue('lower-band texture', knob=lambda x,a: x + a*_band(x, 0.7, 1)*_detail(x))
 def _lower_band(x):
     "Mean absolute difference of neighbouring pixels, across plus down, below 70 % of the height"
     g = _gray(x)[:,int(0.7*x.shape[2]):]
-    return (g[:,:,1:] - g[:,:,:-1]).abs_().mean((1,2)) + (g[:,1:] - g[:,:-1]).abs_().mean((1,2))
+    across = (g[:,:,1:] - g[:,:,:-1]).abs_().mean((1,2))
+    return across + (g[:,1:] - g[:,:-1]).abs_().mean((1,2))
 
+# %% ../nbs/07_cues.ipynb #5e1c7d2a
+@functools.lru_cache
+def _taps(n, size, images=1):
+    "Which of `n` pixels each of `size` is made of, and their weights; for images one after the other"
+    width = max(1., n/size) # half the triangle's, in pixels
+    centre = (torch.arange(size, dtype=torch.float64) + 0.5)*n/size
+    at = (centre - width + 0.5).long()[:,None] + torch.arange(2*math.ceil(width) + 1)
+    distance = (at + 0.5 - centre[:,None]).abs()
+    weight = (1 - distance/width).clamp_min(0)*((at >= 0) & (at < n))
+    needed = (weight > 0).any(0)
+    weight = (weight/weight.sum(1, keepdim=True))[:,needed].float()
+    at = at.clamp(0, n-1)[:,needed] + n*torch.arange(images)[:,None,None]
+    return at.flatten(0, 1).contiguous(), weight.repeat(images, 1)
+
+# %% ../nbs/07_cues.ipynb #587c263a
+def _sums(lines, at, weight):
+    "Weighted sums of the lines `at`"
+    return F.embedding_bag(at, lines.contiguous(), per_sample_weights=weight.to(lines.dtype), mode='sum')
+
+# %% ../nbs/07_cues.ipynb #f81bd9da
+def _resize(g, size):
+    "Gray images `[n, H, W]` at `size` × `size` pixels, as `F.interpolate` does it with antialiasing"
+    if g.device.type != 'cpu': return F.interpolate(g[:,None], (size, size), mode='bilinear', antialias=True)[:,0]
+    n, h, w = g.shape
+    lower = _sums(g.reshape(n*h, w), *_taps(h, size, n)) # `[n*size, W]`
+    small = _sums(lower.T, *_taps(w, size)) # `[size, n*size]`
+    return small.view(size, n, size).permute(1, 2, 0)
+
+# %% ../nbs/07_cues.ipynb #8c72feda
+@functools.lru_cache
+def _high_and_all(size, radius):
+    "Weights of the half spectrum: frequencies beyond `radius`, and all"
+    f = torch.fft.fftfreq(size, 1/size)
+    beyond = f[:,None]**2 + f[:size//2+1].abs()[None]**2 > radius**2
+    times = torch.full((size//2+1,), 2.)
+    times[0] = times[-1] = 1
+    return torch.stack([(beyond*times).flatten(), times.expand(size, -1).flatten()])
+
+# %% ../nbs/07_cues.ipynb #3eadf45f
 @cue('high-frequency ratio', knob=lambda x,a: x + a*_detail(x))
 def _high_frequency(x, size=200, radius=30):
     "Share of the Fourier magnitudes beyond 30 cycles an image, at 200 × 200 pixels"
     f = torch.fft.rfft2(_resize(_gray(x), size))
-    high, total = F.linear((f.real.square() + f.imag.square()).sqrt_().flatten(1), _high_and_all(size, radius).to(x)).unbind(1)
+    magnitude = (f.real.square() + f.imag.square()).sqrt_()
+    high, total = F.linear(magnitude.flatten(1), _high_and_all(size, radius).to(x)).unbind(1)
     return torch.where(total > 0, high/total.clamp_min(1e-12), 0.)
-
-@functools.lru_cache
-def _high_and_all(size, radius):
-    "Weights of the half spectrum: frequencies beyond `radius`, and all"
-    f, twice = torch.fft.fftfreq(size, 1/size), torch.full((size//2+1,), 2.)
-    twice[0] = twice[-1] = 1 # the other half of a real image's spectrum mirrors this one
-    return torch.stack([((f[:,None]**2 + f[:size//2+1].abs()[None]**2 > radius**2)*twice).flatten(), twice.expand(size, -1).flatten()])
 
 # %% ../nbs/07_cues.ipynb #943085df
 _at_once = 3_500_000 # numbers that are measured together on a CPU: as many as its cache holds
 
+# %% ../nbs/07_cues.ipynb #2cfd38cf
+def _images_at_once(numbers):
+    "How many images of so many numbers are measured together"
+    return max(1, _at_once//numbers)
+
+# %% ../nbs/07_cues.ipynb #e1c310d5
 def _measure(x, chosen, luma=None):
-    "Cues of images, `[n, cues]`; on a CPU as many images at a time as its cache holds"
-    if luma is None and x.device.type == 'cpu' and len(x) > (few := max(1, _at_once//x[0].numel())): return torch.cat([_measure(o, chosen) for o in x.split(few)])
-    try:
-        _kept.values, _kept.of = {} if luma is None else {'_gray': luma}, x
-        return torch.stack([c(x).float() for c in chosen], 1).cpu()
-    finally: _kept.of = _kept.values = None
+    "Cues of images, `[n, cues]`; where the luminance of a JPEG is given it is taken for gray"
+    few = _images_at_once(x[0].numel())
+    if luma is None and x.device.type == 'cpu' and len(x) > few:
+        return torch.cat([_measure(o, chosen) for o in x.split(few)])
+    known = {} if luma is None else {'_gray': luma}
+    with _sharing(x, **known): return torch.stack([c(x).float() for c in chosen], 1).cpu()
 
 # %% ../nbs/07_cues.ipynb #7ecf3831
-class _ArrowArray(ctypes.Structure): "Memory that another library lends: the C data interface of Apache Arrow"
-_ArrowArray._fields_ = [(n, ctypes.c_int64) for n in ('length', 'nulls', 'offset', 'n_buffers', 'n_children')] + [('buffers', ctypes.POINTER(ctypes.c_void_p)),
-    ('children', ctypes.POINTER(ctypes.POINTER(_ArrowArray))), ('dictionary', ctypes.c_void_p), ('release', ctypes.c_void_p), ('private', ctypes.c_void_p)]
-_capsule = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(('PyCapsule_GetPointer', ctypes.pythonapi))
-
-def _four_bytes(im):
-    "The memory of an image of four bytes a pixel, `[pixels, 4]`, good while the image lives; a copy if Pillow is older than 11.2 or holds the image in pieces"
-    try: _, lent = im.__arrow_c_array__()
-    except (AttributeError, ValueError): return torch.frombuffer(bytearray(im.tobytes('raw', f'{im.mode}X')), dtype=torch.uint8).view(-1, 4)
-    memory = ctypes.cast(_capsule(lent, b'arrow_array'), ctypes.POINTER(_ArrowArray)).contents.children[0].contents.buffers[1]
-    return torch.frombuffer((ctypes.c_uint8*(4*im.width*im.height)).from_address(memory), dtype=torch.uint8).view(-1, 4)
-
 def _open(file):
-    "An image that is loaded and upright: the colours of a JPEG as it holds them, of any other file red, green and blue"
+    "An image, loaded and upright: the colours of a JPEG as it holds them, of any other file red, green and blue"
     im = PIL.Image.open(file)
     im.draft('YCbCr', None)
     try: im.load()
     except OSError: im = PIL.Image.open(file) # a JPEG that holds red, green and blue; one that is broken raises again
     if _orientation(im) in range(2, 9): im = PIL.ImageOps.exif_transpose(im)
-    return im if im.mode == 'YCbCr' else im.convert('RGB') if im.mode in ('RGB', 'L', '1') else read_image(im)
+    if im.mode == 'YCbCr': return im
+    return im.convert('RGB') if im.mode in ('RGB', 'L', '1') else read_image(im)
 
 # %% ../nbs/07_cues.ipynb #c163c38d
-# red, green, blue and luminance of what a JPEG holds: luminance, two chrominances about 128, and a byte of padding (JFIF 1.02, in the 16 bits of libjpeg)
-_from_ycc = torch.tensor([[65536, 0, 91881, 0], [65536, -22554, -46802, 0], [65536, 116130, 0, 0], [65536, 0, 0, 0]])/65536
-_planes_of = dict(YCbCr=(_from_ycc, -128*_from_ycc[:,1:3].sum(1, keepdim=True)), RGB=(torch.eye(3, 4), torch.zeros(3, 1)))
+# from (Y, Cb, Cr) to red, green, blue and Y
+_from_ycc = torch.tensor([[65536, 0, 91881], [65536, -22554, -46802], [65536, 116130, 0], [65536, 0, 0]])/65536
+_about_128 = -128*_from_ycc[:,1:].sum(1, keepdim=True)
+_planes_of = dict(YCbCr=(_from_ycc, _about_128), RGB=(torch.eye(3), torch.zeros(3, 1)))
 
+# %% ../nbs/07_cues.ipynb #8efe2b07
 def _pixels(ims, device):
-    "Images of one mode and size as `[n, 3, H, W]` in [0, 1]; of JPEGs also their luminance `[n, H, W]`, which they hold beside the colours and unclipped by them"
-    m, shift = to_device(_planes_of[ims[0].mode], device)
-    planes = torch.empty(len(ims), len(m), ims[0].width*ims[0].height, device=device)
-    for im,o in zip(ims, planes): torch.addmm(shift, m, _four_bytes(im).to(device).float().T, out=o).clamp_(0, 255).round_().mul_(1/255)
-    planes = planes.view(*planes.shape[:2], ims[0].height, ims[0].width)
-    return planes[:,:3], planes[:,3] if len(m) == 4 else None
+    "Images of one mode and size as `[n, 3, H, W]` in [0, 1], and the luminance `[n, H, W]` that JPEGs hold beside them"
+    convert, shift = to_device(_planes_of[ims[0].mode], device)
+    width, height = ims[0].size
+    planes = torch.empty(len(ims), len(convert), height*width, device=device)
+    for im,out in zip(ims, planes):
+        held = pil_to_tensor(im).to(device).flatten(1).float() # `[3, H*W]`
+        torch.addmm(shift, convert, held, out=out).clamp_(0, 255).round_().mul_(1/255)
+    planes = planes.unflatten(2, (height, width))
+    return planes[:,:3], planes[:,3] if len(convert) == 4 else None
+
+# %% ../nbs/07_cues.ipynb #910b35f1
+def _opened(files, bad):
+    "(row, image) of each of `files` (row, path); those that can't be read go into `bad`, by row"
+    for i,file in files:
+        try: im = _open(file)
+        except Exception as e: bad[i] = f'{file} ({type(e).__name__})'
+        else: yield i, im
+
+# %% ../nbs/07_cues.ipynb #ef1bfbed
+def _alike(opened):
+    "Lists of (row, image) that follow each other, are alike in mode and size, and fit into a CPU's cache"
+    for (_, (w, h)), run in itertools.groupby(opened, lambda o: (o[1].mode, o[1].size)):
+        yield from chunked(run, _images_at_once(3*w*h))
+
+# %% ../nbs/07_cues.ipynb #48f42bce
+def _measure_files(files, chosen, device, values, bad):
+    "Write the cues of `files` (row, path) into the rows of `values`"
+    for part in _alike(_opened(files, bad)):
+        rows, ims = zip(*part)
+        x, luma = _pixels(ims, device)
+        values[list(rows)] = _measure(x, chosen, luma)
 
 # %% ../nbs/07_cues.ipynb #85520936
 @contextmanager
 def _one_thread():
-    "Each thread of a pool computes alone"
+    "Each thread of a pool computes alone; gives the number of threads that torch had"
     n = torch.get_num_threads()
     torch.set_num_threads(1)
     try: yield n
     finally: torch.set_num_threads(n)
 
+# %% ../nbs/07_cues.ipynb #4943f61e
+def _warn_of(bad, n):
+    "Name those of `n` files that can't be read"
+    if not bad: return
+    named = [bad[i] for i in sorted(bad)]
+    if len(named) > 50: named[50:] = ['...']
+    warnings.warn(f"{len(bad)} of {n} images can't be read, and their cues are NaN: {', '.join(named)}.")
+
 # %% ../nbs/07_cues.ipynb #a4014090
 def _from_files(files, chosen, device, few=6):
-    "Rows of files, decoded and measured in as many threads as torch has; images that follow each other and are alike in size are measured together"
-    rows, bad = torch.full((len(files), len(chosen)), math.nan), {}
-    def opened(at):
-        for i in at:
-            try: im = _open(files[i])
-            except Exception as e: bad[i] = f'{files[i]} ({type(e).__name__})' # whatever a decoder raises, the row is missing and its file is named
-            else: yield i, im
-    def measure(at):
-        for (_, (w, h)), alike in itertools.groupby(opened(at), lambda o: (o[1].mode, o[1].size)):
-            for some in chunked(alike, max(1, _at_once//(3*w*h))):
-                i, ims = zip(*some)
-                x, luma = _pixels(ims, device)
-                rows[list(i)] = _measure(x, chosen, luma)
+    "Rows of files, decoded and measured in as many threads as torch has"
+    values, bad = torch.full((len(files), len(chosen)), math.nan), {}
     with _one_thread() as n, ThreadPoolExecutor(n) as pool:
-        parts = list(chunked(range(len(files)), min(few, math.ceil(len(files)/n))))
-        done = pool.map(measure, parts)
+        size = max(1, min(few, math.ceil(len(files)/n)))
+        parts = list(chunked(enumerate(files), size))
+        done = pool.map(lambda part: _measure_files(part, chosen, device, values, bad), parts)
         for _ in _progress(done, 'cues', len(parts)) if len(files) >= 1000 else done: pass
-    if bad: warnings.warn(f"{len(bad)} of {len(files)} images can't be read, and their cues are NaN: {', '.join([bad[i] for i in sorted(bad)][:50])}{', ...' if len(bad) > 50 else ''}.")
-    return rows
+    _warn_of(bad, len(files))
+    return values
+
+# %% ../nbs/07_cues.ipynb #91ad2f28
+def _check_names(names):
+    "Refuse names of cues that there aren't"
+    unknown = [n for n in names or [] if n not in cues]
+    if unknown: raise ValueError(f"There is no cue {', '.join(unknown)}: the cues are {', '.join(cues)}, "
+                                 "and `@cue` registers others.")
+
+# %% ../nbs/07_cues.ipynb #ac4caeae
+def _chosen(names, channels):
+    "Cues of the given names, or without names all that so many channels allow"
+    if names is not None: return [cues[n] for n in names]
+    return [c for c in cues.values() if c.channels <= channels]
+
+# %% ../nbs/07_cues.ipynb #f76c6f7b
+def _from_batches(batches, names, device):
+    "Rows of batches whose first part is images, and the cues that were measured"
+    parts, chosen = [], []
+    for x,*_ in batches:
+        if not parts:
+            check_images(x)
+            chosen = _chosen(names, x.shape[1])
+        parts.append(_measure(x.as_subclass(torch.Tensor).to(device).float(), chosen))
+    return torch.cat(parts) if parts else [], chosen
 
 # %% ../nbs/07_cues.ipynb #9b561640
-def _check_names(names):
-    if unknown := [n for n in names or [] if n not in cues]: raise ValueError(f"There is no cue {', '.join(unknown)}: the cues are {', '.join(cues)}, and `@cue` registers others.")
-
 def cue_table(
     images, # Paths of image files, images `[n, C, H, W]` in [0, 1], or a loader
     names:list=None, # Cues to measure; all that are registered by default
@@ -294,19 +406,19 @@ def cue_table(
     device=None # Where to compute; the CPU by default, of images the device that they are on
 ) -> pd.DataFrame: # A row an image, a column a cue
     "Measure cues"
+    index = None
     names = [names] if isinstance(names, str) else names
     _check_names(names)
-    def of(channels): return [cues[n] for n in names] if names is not None else [c for c in cues.values() if c.channels <= channels]
-    parts, chosen, index = [], of(3), None
     if isinstance(images, np.ndarray): images = torch.from_numpy(images)
-    if isinstance(images, torch.Tensor) or isinstance(images, (DataLoader, torch.utils.data.DataLoader)):
-        dl, _, plain = ([(o,) for o in images.as_subclass(torch.Tensor).split(bs)], None, nullcontext()) if isinstance(images, torch.Tensor) else _in_order(images)
-        with plain:
-            for x,*_ in dl:
-                if not parts: check_images(x); chosen = of(x.shape[1])
-                parts.append(_measure(x.as_subclass(torch.Tensor).to(device or (x.device if isinstance(images, torch.Tensor) else 'cpu')).float(), chosen))
+    if isinstance(images, torch.Tensor):
+        batches = zip(images.as_subclass(torch.Tensor).split(bs))
+        values, chosen = _from_batches(batches, names, device or images.device)
+    elif isinstance(images, (DataLoader, torch.utils.data.DataLoader)):
+        dl, _, unchanged = _in_order(images)
+        with unchanged: values, chosen = _from_batches(dl, names, device or 'cpu')
     else:
         index = [str(f) for f in ([images] if isinstance(images, (str, Path)) else images)]
-        parts = [_from_files(index, chosen, device or 'cpu')] if index else []
-    if not parts or not len(parts[0]): raise ValueError("No images were given.")
-    return pd.DataFrame(torch.cat(parts).numpy(), columns=[c.name for c in chosen], index=index)
+        chosen = _chosen(names, 3)
+        values = _from_files(index, chosen, device or 'cpu')
+    if not len(values): raise ValueError("No images were given.")
+    return pd.DataFrame(values.numpy(), columns=[c.name for c in chosen], index=index)
