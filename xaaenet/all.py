@@ -27,4 +27,5 @@ from xaaenet.cues import *
 from xaaenet.association import *
 from xaaenet.edits import *
 from xaaenet.verdicts import *
+from xaaenet.verdict_plots import *
 from xaaenet.report import *
