@@ -180,8 +180,8 @@ def load_checkpoint(
         raise DamagedCheckpoint(f"{path} is damaged or no checkpoint of xaaenet ({type(e).__name__}: {e}): remove it, "
                                 "and use an earlier one.") from e
     if state['format'] > _format:
-        raise ValueError(f"{path} was written by xaaenet {state['version']}, and this is {xaaenet.__version__}: install "
-                         "that version or a later one.")
+        raise ValueError(f"{path} was written by xaaenet {state['version']}, and this is {xaaenet.__version__}: "
+                         "install that version or a later one.")
     return state
 
 # %% ../nbs/03c_checkpoint.ipynb #19d38414
@@ -210,7 +210,7 @@ def _on_mps():
 def rng_state(
     dls=() # Loaders
 ) -> dict: # For `set_rng_state`
-    "States of all random generators: Python's, NumPy's, torch's on each device, those of the loaders `dls`"
+    "States of all generators: Python's, NumPy's, torch's on each device, and those of the loaders `dls`"
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     mps = torch.mps.get_rng_state() if _on_mps() else None
     return dict(python=random.getstate(), numpy=np.random.get_state(), torch=torch.get_rng_state(), cuda=cuda, mps=mps,
