@@ -10,6 +10,7 @@ __all__ = ['strip_normalize', 'check_images', 'check_dls', 'check_files']
 # %% ../nbs/02a_data.ipynb #be9b8743
 import warnings
 from collections import Counter
+from typing import NamedTuple
 
 import PIL.Image
 from fastai.vision.all import *
@@ -22,12 +23,18 @@ from .images import _inspect_all
 def _strip_normalize(dl):
     "A copy of a loader without `Normalize`; what isn't fastai's is returned as it is"
     if not isinstance(dl, DataLoader): return dl
-    new, pipe = copy(dl), dl.after_batch
-    new.rng, new.fake_l = copy(dl.rng), copy(dl.fake_l)
-    new.fake_l.d, new.fake_l.default, new.fake_l.dataset = new, new, new.fake_l # it refers to its loader and to itself
-    if isinstance(pipe, Pipeline): new.after_batch = Pipeline(pipe.fs.filter(risinstance(Normalize), negate=True), split_idx=pipe.split_idx)
+    new = copy(dl)
+    new.rng = copy(dl.rng)
+    new.fake_l = copy(dl.fake_l)
+    new.fake_l.d = new.fake_l.default = new # it refers to its loader and to itself
+    new.fake_l.dataset = new.fake_l
+    pipe = dl.after_batch
+    if isinstance(pipe, Pipeline):
+        others = pipe.fs.filter(risinstance(Normalize), negate=True)
+        new.after_batch = Pipeline(others, split_idx=pipe.split_idx)
     return new
 
+# %% ../nbs/02a_data.ipynb #7d1b94c0
 def strip_normalize(
     data # `DataLoaders` or a loader, as the user made them
 ): # A copy whose batches are in [0, 1]; a loader that isn't fastai's is returned as it is
@@ -38,56 +45,197 @@ def strip_normalize(
     return res
 
 # %% ../nbs/02a_data.ipynb #f2470f52
-_refused = (TensorMask, 'masks'), (TensorBBox, 'boxes'), (TensorPoint, 'points') # boxes are points to fastai
-
 def check_images(
     x:torch.Tensor # Images `[B, C, H, W]`
 ):
     "Raise an error that says what to do if `x` isn't a float image batch in [0, 1]"
     if not isinstance(x, torch.Tensor) or x.dim() != 4:
-        raise ValueError(f"The dls give {list(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__} for input, and images [B, C, H, W] are needed: use an `ImageBlock` first.")
-    if not x.is_floating_point(): raise TypeError(f"The dls give images of {x.dtype}, and floats in [0, 1] are needed: add `IntToFloatTensor` to the batch transforms.")
-    lo, hi = x.min().item(), x.max().item()
-    if not (lo > -1e-3 and hi < 1+1e-3): raise ValueError(f"Pixel values must be in [0, 1], and a batch has {lo:.3g} to {hi:.3g}: rescale the images, and take out transforms that leave [0, 1], such as `RandomErasing` (`Normalize` is taken out by itself).")
+        given = list(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
+        raise ValueError(f"The dls give {given} for input, and images [B, C, H, W] are needed: use an `ImageBlock` "
+                         "first.")
+    if not x.is_floating_point():
+        raise TypeError(f"The dls give images of {x.dtype}, and floats in [0, 1] are needed: add `IntToFloatTensor` to "
+                        "the batch transforms.")
+    lo = x.min().item()
+    hi = x.max().item()
+    if not (lo > -1e-3 and hi < 1+1e-3):
+        raise ValueError(f"Pixel values must be in [0, 1], and a batch has {lo:.3g} to {hi:.3g}: rescale the images, "
+                         "and take out transforms that leave [0, 1], such as `RandomErasing` (`Normalize` is taken out "
+                         "by itself).")
 
+# %% ../nbs/02a_data.ipynb #4a6e28d1
 def _one_batch(dl):
+    "The first batch of a loader"
     try: return dl.one_batch() if hasattr(dl, 'one_batch') else next(iter(dl))
     except RuntimeError as e:
-        if 'same size' in str(e) or 'equal size' in str(e): raise ValueError("The images have different sizes and can't make a batch: add `item_tfms=Resize(...)`.") from e
-        raise
+        if 'same size' not in str(e) and 'equal size' not in str(e): raise
+        raise ValueError("The images have different sizes and can't make a batch: add `item_tfms=Resize(...)`.") from e
     except ValueError as e:
-        if len(dl) == 0: raise ValueError(f"The training set of {dl.n} items doesn't fill one batch of {dl.bs}: use a smaller batch size.") from e
-        raise
+        if len(dl): raise
+        raise ValueError(f"The training set of {dl.n} items doesn't fill one batch of {dl.bs}: use a smaller batch "
+                         "size.") from e
 
 # %% ../nbs/02a_data.ipynb #0e456e22
-def _torch_sizes(dl):
-    "Rows and batch size of a loader of PyTorch's own, where it has them"
-    return len(dl.dataset) if hasattr(getattr(dl, 'dataset', None), '__len__') and getattr(dl, 'batch_sampler', None) is not None else None, getattr(dl, 'batch_size', None)
+def _rows_and_batch(dl):
+    "Rows and batch size of a loader, fastai's or PyTorch's own, None for what it doesn't tell"
+    if isinstance(dl, DataLoader): return getattr(dl, 'n', None), getattr(dl, 'bs', None)
+    sized = hasattr(getattr(dl, 'dataset', None), '__len__') and getattr(dl, 'batch_sampler', None) is not None
+    return len(dl.dataset) if sized else None, getattr(dl, 'batch_size', None)
 
+# %% ../nbs/02a_data.ipynb #c90f5a3e
 def _check_sizes(dls, n_procs=1):
-    "Batch sizes that batch norm or the game can't work with"
+    "Refuse batch sizes that batch norm can't work with, and warn of those that the game can't"
     dl = dls.train
-    n, bs = (getattr(dl, 'n', None), getattr(dl, 'bs', None)) if isinstance(dl, DataLoader) else _torch_sizes(dl)
+    n, bs = _rows_and_batch(dl)
     if n is None or bs is None: return
-    if n_procs > 1:
-        n = -(-n // n_procs)
-        if n < bs and dl.drop_last: raise ValueError(f"Each of the {n_procs} processes gets {n} training items, which don't fill one batch of {bs}: use a smaller batch size (it is that of each process).")
-    if len(dl) == 0: raise ValueError(f"The training set of {n} items doesn't fill one batch of {bs}: use a smaller batch size.")
+    n = -(-n // n_procs)
+    if n_procs > 1 and n < bs and dl.drop_last:
+        raise ValueError(f"Each of the {n_procs} processes gets {n} training items, which don't fill one batch of "
+                         f"{bs}: use a smaller batch size (it is that of each process).")
+    if len(dl) == 0:
+        raise ValueError(f"The training set of {n} items doesn't fill one batch of {bs}: use a smaller batch size.")
     if bs == 1 or (n % bs == 1 and not dl.drop_last):
-        raise ValueError(f"The last of the batches of {bs} would hold one image ({n} in all), and z can't be normalised over one: use `drop_last=True` or another batch size.")
-    if len(dls.loaders) < 2 or not len(dls.valid): raise ValueError("There is no validation set, and the best weights are chosen on one: split the data, for instance with `RandomSplitter()`.")
-    if bs < 32: warnings.warn(f"A batch of {bs} is small for the adversarial game: z is normalised over the batch, and 32 or more tell a Gaussian better.")
+        raise ValueError(f"The last of the batches of {bs} would hold one image ({n} in all), and z can't be "
+                         "normalised over one: use `drop_last=True` or another batch size.")
+    if len(dls.loaders) < 2 or not len(dls.valid):
+        raise ValueError("There is no validation set, and the best weights are chosen on one: split the data, for "
+                         "instance with `RandomSplitter()`.")
+    if bs < 32:
+        warnings.warn(f"A batch of {bs} is small for the adversarial game: z is normalised over the batch, and 32 or "
+                      "more tell a Gaussian better.")
 
 # %% ../nbs/02a_data.ipynb #0b0e1fb1
 def _check_loss(loss_func, y, n_out):
     "Call the prediction loss once, on logits of 0"
-    if not isinstance(y, torch.Tensor): raise ValueError(f"The targets are {type(y).__name__}, and a tensor of categories, labels or scores is needed: give the `DataBlock` one of their blocks.")
-    if y.is_floating_point() and not y.isfinite().all(): raise ValueError("The targets have missing values (NaN or infinite): take those rows out of the data, or fill them in.")
+    if not isinstance(y, torch.Tensor):
+        raise ValueError(f"The targets are {type(y).__name__}, and a tensor of categories, labels or scores is needed: "
+                         "give the `DataBlock` one of their blocks.")
+    if y.is_floating_point() and not y.isfinite().all():
+        raise ValueError("The targets have missing values (NaN or infinite): take those rows out of the data, or fill "
+                         "them in.")
     f = getattr(loss_func, 'func', loss_func)
-    device = next((b.device for b in f.buffers()), y.device) if isinstance(f, nn.Module) else y.device # where class weights are
+    buffers = f.buffers() if isinstance(f, nn.Module) else ()
+    device = next((b.device for b in buffers), y.device)
     try: loss_func(torch.zeros(len(y), n_out, device=device), y.to(device))
     except Exception as e: # it may be anyone's code
-        raise ValueError(f"The prediction loss {loss_func} doesn't take logits {[len(y), n_out]} and targets {list(y.shape)} of {y.dtype}: pass another `loss_func` or `n_out`. ({type(e).__name__}: {e})") from e
+        raise ValueError(f"The prediction loss {loss_func} doesn't take logits {[len(y), n_out]} and targets "
+                         f"{list(y.shape)} of {y.dtype}: pass another `loss_func` or `n_out`. ({type(e).__name__}: "
+                         f"{e})") from e
+
+# %% ../nbs/02a_data.ipynb #95c2d0e6
+_refused = (TensorMask, 'masks'), (TensorBBox, 'boxes'), (TensorPoint, 'points') # boxes are points to fastai
+
+def _check_targets(y):
+    "Refuse targets that aren't categories, labels or scores"
+    if y is None:
+        raise ValueError("The dls have no targets, and the classifier phase needs some: give the `DataBlock` a second "
+                         "block (`CategoryBlock`, `RegressionBlock`, ...).")
+    for cls,name in _refused:
+        if isinstance(y, cls):
+            raise ValueError(f"The targets are {name}, and xAAEnet explains categories, labels and scores: give the "
+                             "`DataBlock` a `CategoryBlock`, `MultiCategoryBlock` or `RegressionBlock`.")
+
+# %% ../nbs/02a_data.ipynb #1c7ba4f2
+def _count_outputs(dls, y, n_out):
+    "Outputs of the head: `n_out`, or as many as `dls` need; two classes or more"
+    n_out = ifnone(n_out, get_c(dls))
+    if not n_out: raise ValueError("The number of outputs can't be told from the dls: set `dls.c`, or pass `n_out`.")
+    if type(y) is TensorCategory and n_out < 2:
+        vocab = getattr(dls.train_ds, 'vocab', ())
+        only = vocab[0] if len(vocab) else 'of number 0'
+        raise ValueError(f"All images have one class ({only}), so there's nothing to tell apart: two classes or more "
+                         "are needed.")
+    return n_out
+
+# %% ../nbs/02a_data.ipynb #1f0716d9
+def _some(names, n=10):
+    "The first `n` names as text"
+    return ', '.join(map(str, names[:n])) + (', ...' if len(names) > n else '')
+
+def _first_of(o):
+    "The image's part of an item: the first of a pair, or the item itself"
+    return o[0] if is_listy(o) and len(o) else o
+
+def _item_name(tl, i):
+    "What an error calls an item: its file, its row of a table, or its number"
+    o = _first_of(tl._get(i))
+    if isinstance(o, (str, Path)): return str(o)
+    if isinstance(o, pd.Series): return f'row {o.name}'
+    return f"item {i} of the {'validation' if tl.tfms.split_idx else 'training'} set"
+
+# %% ../nbs/02a_data.ipynb #83e0c9f1
+def _label(tl, i, way):
+    "The label of an item, by the transforms `way`"
+    try: return compose_tfms(tl._get(i), way, split_idx=tl.tfms.split_idx)
+    except Exception as e:
+        raise ValueError(f"The label of {_item_name(tl, i)} can't be read ({type(e).__name__}: {e}): correct it, or "
+                         "leave the item out.") from e
+
+def _labels(dl):
+    "Labels of a loader's items, and the transform that makes them numbers; None where that can't be told"
+    ds = getattr(dl, 'dataset', None)
+    if not isinstance(ds, Datasets) or len(ds.tls) < 2: return None, None
+    tl = ds.tls[1]
+    fs = tl.tfms.fs
+    k = next((k for k,f in enumerate(fs) if isinstance(f, (Categorize, RegressionSetup))), None) # also MultiCategorize
+    if k is None: return None, None
+    return [_label(tl, i, fs[:k]) for i in range(len(tl))], fs[k]
+
+# %% ../nbs/02a_data.ipynb #70e9d3ab
+def _no_label(o):
+    "Is a label, or one of several, missing or infinite?"
+    if isinstance(o, torch.Tensor): return not o.isfinite().all()
+    if is_listy(o): return any(map(_no_label, o))
+    is_float = isinstance(o, (float, np.floating, np.ndarray)) and np.asarray(o).dtype.kind == 'f'
+    if is_float: return not np.isfinite(o).all()
+    return bool(np.any(pd.isna(o)))
+
+# %% ../nbs/02a_data.ipynb #2c84f6d5
+def _check_missing(labels, name):
+    "Refuse items without a label; `name(i)` is what an error calls one"
+    missing = [i for i,o in enumerate(labels) if _no_label(o)]
+    if not missing: return
+    items = f"{len(missing)} item{'s have' if len(missing) > 1 else ' has'}"
+    named = _some([name(i) for i in missing[:11]])
+    raise ValueError(f"{items} no label, or none that is finite: leave out or label {named}.")
+
+# %% ../nbs/02a_data.ipynb #b8a1f6e4
+def _check_known(classes, vocab, name):
+    "Refuse classes that the vocabulary, which is the training set's, lacks; `classes` has those of each item"
+    unknown = [(i,c) for i,o in enumerate(classes) for c in o if c not in vocab]
+    if not unknown: return
+    these = list(dict.fromkeys(c for _,c in unknown))
+    classes = f"{_some(these)} {'are classes' if len(these) > 1 else 'is a class'}"
+    named = _some([name(i) for i,_ in unknown[:11]])
+    raise ValueError(f"{classes} of the validation set that no training image has ({named}): split so that the "
+                     "training set has all, or leave them out.")
+
+# %% ../nbs/02a_data.ipynb #f5a0b16e
+def _warn_of_rare(counts, vocab):
+    "Warn of classes with fewer than two training images"
+    said = {0: 'no training image, and the model will never have seen it',
+            1: 'a single training image, which is too few to learn from'}
+    for n,say in said.items():
+        few = [c for c in vocab if counts[c] == n]
+        if few: warnings.warn(f"Class {_some(few)} has {say}: leave it out, or add images.")
+
+# %% ../nbs/02a_data.ipynb #4a28c0dc
+def _check_labels(dls):
+    "Refuse labels that are missing or unknown, and warn of classes with fewer than two training images"
+    counts, vocab = Counter(), []
+    for k,dl in enumerate(dls.loaders):
+        labels, to_number = _labels(dl)
+        if labels is None: return
+        name = partial(_item_name, dl.dataset.tls[1])
+        _check_missing(labels, name)
+        if not isinstance(to_number, Categorize): continue
+        several = isinstance(to_number, MultiCategorize) # classes an item
+        classes = labels if several else list(zip(labels))
+        _check_known(classes, set(to_number.vocab), name)
+        if k == 0: # the training set
+            counts.update(c for o in classes for c in o)
+            vocab = list(to_number.vocab)
+    if counts: _warn_of_rare(counts, vocab)
 
 # %% ../nbs/02a_data.ipynb #6bcfbc3f
 def check_dls(
@@ -98,83 +246,149 @@ def check_dls(
     _check_sizes(dls)
     _check_labels(dls)
     b = _one_batch(dls.train)
-    x, y = b[0], b[1] if len(b) > 1 else None
+    x = b[0]
+    y = b[1] if len(b) > 1 else None
     check_images(x)
     if n_out is not None: _check_number('n_out', n_out)
-    if y is None: raise ValueError("The dls have no targets, and the classifier phase needs some: give the `DataBlock` a second block (`CategoryBlock`, `RegressionBlock`, ...).")
-    for cls,name in _refused:
-        if isinstance(y, cls): raise ValueError(f"The targets are {name}, and xAAEnet explains categories, labels and scores: give the `DataBlock` a `CategoryBlock`, `MultiCategoryBlock` or `RegressionBlock`.")
-    n_out = ifnone(n_out, get_c(dls))
-    if not n_out: raise ValueError("The number of outputs can't be told from the dls: set `dls.c`, or pass `n_out`.")
-    vocab = getattr(dls.train_ds, 'vocab', ())
-    if type(y) is TensorCategory and n_out < 2: raise ValueError(f"All images have one class ({vocab[0] if len(vocab) else 'of number 0'}), so there's nothing to tell apart: two classes or more are needed.")
+    _check_targets(y)
+    n_out = _count_outputs(dls, y, n_out)
     xv = _one_batch(dls.valid)[0]
     check_images(xv)
-    if xv.shape[1:] != x.shape[1:]: raise ValueError(f"Training images are {list(x.shape[1:])} and validation images {list(xv.shape[1:])}: give both the same `item_tfms`.")
+    if xv.shape[1:] != x.shape[1:]:
+        raise ValueError(f"Training images are {list(x.shape[1:])} and validation images {list(xv.shape[1:])}: give "
+                         "both the same `item_tfms`.")
     return b, n_out
 
 # %% ../nbs/02a_data.ipynb #1fb1d578
-_in_memory = np.ndarray, torch.Tensor, PIL.Image.Image, bytes
+class _Way(NamedTuple):
+    "How an item becomes an image"
+    transforms:list # From the item to what the image is made of
+    reader:callable # Makes the image; None if nothing does
+    first:object # What the first image is made of
 
-def _to_image(tl):
-    "The transforms of a `TfmdLists` that lead to what its first image is made of, and the one that makes the image of it"
-    fs, o = list(tl.tfms.fs), tl._get(0)
+# %% ../nbs/02a_data.ipynb #d24f8b6c
+def _way_to_image(tl):
+    "The way from the items of a `TfmdLists` to their images"
+    fs = list(tl.tfms.fs)
+    o = tl._get(0)
     for k,f in enumerate(fs):
         try: new = f(o, split_idx=tl.tfms.split_idx)
-        except Exception: return fs[:k], f, o # a file that can't be read; what else it may be, the first batch shows
-        if isinstance(new, (PIL.Image.Image, torch.Tensor)): return fs[:k], f, o
+        except Exception: return _Way(fs[:k], f, o) # a file that can't be read; or else the first batch shows it
+        if isinstance(new, (PIL.Image.Image, torch.Tensor)): return _Way(fs[:k], f, o)
         o = new
-    return fs, None, o
+    return _Way(fs, None, o)
+
+# %% ../nbs/02a_data.ipynb #a5f3709b
+class _Sources(NamedTuple):
+    "Where the images of a data set come from"
+    paths:list # What each item's image is made of; empty unless the first is a file
+    reader:callable # Makes an image of a file; None where Pillow does
+    known:bool # Could it be told?
+
+_in_memory = np.ndarray, torch.Tensor, PIL.Image.Image, bytes
+_no_files = _Sources([], None, known=True)
+_unknown = _Sources([], None, known=False)
+
+# %% ../nbs/02a_data.ipynb #07b8e2f6
+def _sources_of_lists(tl):
+    "Where the images of fastai's `TfmdLists` come from"
+    if not len(tl): return _no_files
+    way = _way_to_image(tl)
+    if isinstance(way.first, _in_memory): return _no_files
+    if not isinstance(way.first, (str, Path)): return _unknown
+    paths = [compose_tfms(tl._get(i), way.transforms, split_idx=tl.tfms.split_idx) for i in range(len(tl))]
+    return _Sources(paths, way.reader, known=True)
+
+# %% ../nbs/02a_data.ipynb #bc14d9a0
+def _sources_of_items(ds):
+    "Where the images of a data set come from that isn't fastai's"
+    items = next((getattr(ds, k) for k in ('samples', 'items') if hasattr(ds, k)), ds)
+    if isinstance(items, torch.utils.data.TensorDataset): return _no_files
+    if not is_listy(items): return _unknown
+    paths = [_first_of(o) for o in items]
+    if not paths or isinstance(paths[0], _in_memory): return _no_files
+    if not isinstance(paths[0], (str, Path)): return _unknown
+    return _Sources(paths, getattr(ds, 'loader', None), known=True)
 
 # %% ../nbs/02a_data.ipynb #dc140655
 def _image_sources(ds):
-    "What the images of a data set are made of, one an item, and the function that reads one. () where they are in memory, None where it can't be told"
+    "Where the images of a data set come from"
     if isinstance(ds, torch.utils.data.Subset):
-        sources, read = _image_sources(ds.dataset)
-        return [sources[i] for i in ds.indices] if sources else sources, read
+        of_all = _image_sources(ds.dataset)
+        if not of_all.paths: return of_all
+        return of_all._replace(paths=[of_all.paths[i] for i in ds.indices])
     tl = ds.tls[0] if isinstance(ds, Datasets) else ds
-    if isinstance(tl, TfmdLists):
-        if not len(tl): return (), None
-        way, read, first = _to_image(tl)
-        rows = (compose_tfms(tl._get(i), way, split_idx=tl.tfms.split_idx) for i in range(len(tl)))
-    else:
-        rows, read = next((getattr(ds, k) for k in ('samples', 'items') if hasattr(ds, k)), ds), getattr(ds, 'loader', None)
-        if isinstance(rows, torch.utils.data.TensorDataset) or is_listy(rows) and not len(rows): return (), None
-        if not is_listy(rows): return None, None
-        rows = [o[0] if is_listy(o) else o for o in rows]
-        first = rows[0]
-    if isinstance(first, (str, Path)): return list(rows), read
-    return (() if isinstance(first, _in_memory) else None), None
+    return _sources_of_lists(tl) if isinstance(tl, TfmdLists) else _sources_of_items(ds)
 
 # %% ../nbs/02a_data.ipynb #fb54a20c
 def _files_of(dls):
     "Image files of `dls` and the function that reads each, in the loaders' order; a warning if they can't be told"
-    found, sources = {}, [_image_sources(getattr(dl, 'dataset', None)) for dl in dls.loaders]
-    if any(s is None for s,_ in sources): warnings.warn("The image files can't be told from the dls, and weren't checked: `check_files(paths)` does it, and `check_files=False` says that there's no need.")
-    for s,read in sources: found.update({o: read for o in s or () if isinstance(o, (str, Path))})
-    return found
+    sources = [_image_sources(getattr(dl, 'dataset', None)) for dl in dls.loaders]
+    if not all(o.known for o in sources):
+        warnings.warn("The image files can't be told from the dls, and weren't checked: `check_files(paths)` does it, "
+                      "and `check_files=False` says that there's no need.")
+    return {p: o.reader for o in sources for p in o.paths if isinstance(p, (str, Path))}
 
 # %% ../nbs/02a_data.ipynb #1f17ba07
-def _some(names, n=10): return f"{', '.join(map(str, names[:n]))}{', ...' if len(names) > n else ''}"
-
 def _files_in(source):
     "Image files of a folder or of a list of paths"
     if not isinstance(source, (str, Path)): return {o: None for o in source}
     if not Path(source).is_dir(): return {source: None}
     files = get_image_files(source)
     if not files: raise ValueError(f"There is no image in {source} or its subfolders.")
-    empty = [o for o in sorted(Path(source).iterdir()) if o.is_dir() and not any(o in f.parents for f in files)]
-    if empty: warnings.warn(f"No image is in {', '.join(map(str, empty))}: if these are classes, the model won't know them.")
+    with_images = {folder for f in files for folder in f.parents}
+    empty = [o for o in sorted(Path(source).iterdir()) if o.is_dir() and o not in with_images]
+    if empty:
+        warnings.warn(f"No image is in {', '.join(map(str, empty))}: if these are classes, the model won't know them.")
     return {o: None for o in files}
 
-def _misread(files, judged):
-    "Oddities of files that their reader doesn't know of"
-    res = {}
-    for f,read in files.items():
-        name = 'PILBase.create' if read is None else getattr(read, 'name', '')
-        odd = judged[f][1] if name == 'PILBase.create' else [o for o in judged[f][1] if 'frames' in o] if name == 'AnyImage.create' else ()
-        if odd: res[f] = '; '.join(odd)
-    return res
+# %% ../nbs/02a_data.ipynb #49d5b1f0
+def _misread(reader, oddities):
+    "Those of a file's oddities that its reader doesn't know of"
+    name = 'PILBase.create' if reader is None else getattr(reader, 'name', '')
+    if name == 'PILBase.create': return oddities
+    if name == 'AnyImage.create': return [o for o in oddities if 'frames' in o]
+    return ()
+
+# %% ../nbs/02a_data.ipynb #7eb5d02c
+def _warn_of_odd(odd):
+    "A warning for each kind of oddity; `odd` has that of each file"
+    for what in sorted(set(odd.values())):
+        files = [f for f,o in odd.items() if o == what]
+        advice = '' if what.startswith('several') else ' Read with `ImageBlock(AnyImage)`, or `AnyImageBW` for gray.'
+        images = f"{len(files)} image{'s have' if len(files) > 1 else ' has'}"
+        warnings.warn(f'{images} {what}: {_some(files)}.{advice}')
+
+# %% ../nbs/02a_data.ipynb #5a27829f
+def _extremes(sizes):
+    "The smallest, largest, widest and tallest of some files, given the (width, height) of each"
+    area = {f: w*h for f,(w,h) in sizes.items()}
+    width = {f: w/h for f,(w,h) in sizes.items()}
+    height = {f: h/w for f,(w,h) in sizes.items()}
+    return {min(area, key=area.get), max(area, key=area.get), min(width, key=width.get), min(height, key=height.get)}
+
+# %% ../nbs/02a_data.ipynb #f6a2c07e
+def _shapes_of(dl, files):
+    "What the item transforms of a loader make of `files`: a shape for each"
+    paths = _image_sources(dl.dataset).paths
+    tried = [(i,p) for i,p in enumerate(paths) if isinstance(p, (str, Path)) and p in files]
+    return {p: list(dl.do_item(i)[0].shape) for i,p in tried}
+
+# %% ../nbs/02a_data.ipynb #e3b92a6d
+def _check_shapes(dls, found):
+    "Refuse images of several sizes that the item transforms leave so"
+    sizes = {f: o.size for f,o in found.items() if o.size}
+    if len(set(sizes.values())) < 2: return
+    tried, shapes = _extremes(sizes), {}
+    with no_random(): # of the run's
+        for dl in dls.loaders:
+            if isinstance(dl, DataLoader): shapes.update(_shapes_of(dl, tried))
+    if not shapes: return
+    a = min(shapes, key=shapes.get)
+    b = max(shapes, key=shapes.get)
+    if shapes[a] != shapes[b]:
+        raise ValueError(f"The images have different sizes and can't make a batch ({a} gives {shapes[a]}, {b} "
+                         f"{shapes[b]}): add `item_tfms=Resize(...)`.")
 
 # %% ../nbs/02a_data.ipynb #37fa5746
 def check_files(
@@ -182,71 +396,14 @@ def check_files(
     n_workers:int=8 # Threads
 ) -> dict: # Files of which `PILImage` makes something else, with what it is
     "Raise one error that lists all files which can't be read, and warn of those that `PILImage` misreads"
-    files = _files_of(source) if isinstance(source, DataLoaders) else _files_in(source)
-    judged = _inspect_all(files, n_workers)
-    if bad := {f: why for f,(*_,why) in judged.items() if why}: raise UnreadableFiles(bad)
-    odd = _misread(files, judged)
-    for what in sorted(set(odd.values())):
-        which = [str(f) for f,o in odd.items() if o == what]
-        warnings.warn(f"{len(which)} image{'s have' if len(which) > 1 else ' has'} {what}: {_some(which)}.{'' if what.startswith('several') else ' Read with `ImageBlock(AnyImage)`, or `AnyImageBW` for gray.'}")
-    if isinstance(source, DataLoaders): _check_shapes(source, judged)
+    readers = _files_of(source) if isinstance(source, DataLoaders) else _files_in(source)
+    found = _inspect_all(readers, n_workers)
+    bad = {f: o.fault for f,o in found.items() if o.fault}
+    if bad: raise UnreadableFiles(bad)
+    odd = {f: '; '.join(_misread(readers[f], o.oddities)) for f,o in found.items()}
+    odd = {f: o for f,o in odd.items() if o}
+    _warn_of_odd(odd)
+    if isinstance(source, DataLoaders): _check_shapes(source, found)
     return odd
 
-# %% ../nbs/02a_data.ipynb #5a27829f
 _check_files = check_files # where a parameter has its name
-
-def _check_shapes(dls, judged):
-    "Refuse images of several sizes that the item transforms leave so: the smallest, largest, widest and tallest are tried"
-    sizes = {f: size for f,(size,*_) in judged.items() if size}
-    if len(set(sizes.values())) < 2: return
-    keys = (lambda s: s[0]*s[1]), (lambda s: -s[0]*s[1]), (lambda s: s[0]/s[1]), (lambda s: s[1]/s[0])
-    shapes, tried = {}, {min(sizes, key=lambda f: k(sizes[f])) for k in keys}
-    with no_random(): # of the run's
-        for dl in dls.loaders:
-            if isinstance(dl, DataLoader): shapes.update({o: list(dl.do_item(i)[0].shape) for i,o in enumerate(_image_sources(dl.dataset)[0] or ()) if isinstance(o, (str, Path)) and o in tried})
-    if not shapes: return
-    (a,sa), (b,sb) = min(shapes.items(), key=lambda o: o[1]), max(shapes.items(), key=lambda o: o[1])
-    if sa != sb: raise ValueError(f"The images have different sizes and can't make a batch ({a} gives {sa}, {b} {sb}): add `item_tfms=Resize(...)`.")
-
-# %% ../nbs/02a_data.ipynb #1f0716d9
-def _labels(dl):
-    "Labels of a loader's items before they become numbers, and the transform that makes them so; None where that can't be told"
-    ds = getattr(dl, 'dataset', None)
-    tl = ds.tls[1] if isinstance(ds, Datasets) and len(ds.tls) > 1 else None
-    k = next((k for k,f in enumerate(tl.tfms.fs) if isinstance(f, (Categorize, RegressionSetup))), None) if tl is not None else None # MultiCategorize is a Categorize
-    if k is None: return None, None
-    way, labels = tl.tfms.fs[:k], []
-    for i in range(len(tl)):
-        try: labels.append(compose_tfms(tl._get(i), way, split_idx=tl.tfms.split_idx))
-        except Exception as e: raise ValueError(f"The label of {_item_name(tl, i)} can't be read ({type(e).__name__}: {e}): correct it, or leave the item out.") from e
-    return labels, tl.tfms.fs[k]
-
-def _item_name(tl, i):
-    o = tl._get(i)
-    o = o[0] if is_listy(o) and len(o) else o
-    return str(o) if isinstance(o, (str, Path)) else f"row {o.name}" if isinstance(o, pd.Series) else f"item {i} of the {'validation' if tl.tfms.split_idx else 'training'} set"
-
-def _no_label(o):
-    if isinstance(o, torch.Tensor): return not o.isfinite().all()
-    if is_listy(o): return any(map(_no_label, o))
-    if isinstance(o, (float, np.floating, np.ndarray)) and np.asarray(o).dtype.kind == 'f': return not np.isfinite(o).all()
-    return bool(np.any(pd.isna(o)))
-
-# %% ../nbs/02a_data.ipynb #4a28c0dc
-def _check_labels(dls):
-    "Refuse labels that are missing or unknown, and warn of classes with fewer than two training images"
-    counts = Counter()
-    for j,dl in enumerate(dls.loaders):
-        labels, to_number = _labels(dl)
-        if labels is None: return
-        name = partial(_item_name, dl.dataset.tls[1])
-        if missing := [i for i,o in enumerate(labels) if _no_label(o)]:
-            raise ValueError(f"{len(missing)} item{'s have' if len(missing) > 1 else ' has'} no label, or none that is finite: leave out or label {_some([name(i) for i in missing[:11]])}.")
-        if not isinstance(to_number, Categorize): continue
-        each, vocab = [o if isinstance(to_number, MultiCategorize) else (o,) for o in labels], set(to_number.vocab)
-        if unknown := [(i,c) for i,o in enumerate(each) for c in o if c not in vocab]:
-            raise ValueError(f"{_some(list(dict.fromkeys(c for _,c in unknown)))} {'are classes' if len(dict(unknown)) > 1 else 'is a class'} of the validation set that no training image has ({_some([name(i) for i,_ in unknown[:11]])}): split so that the training set has all, or leave them out.")
-        if not j: counts.update(c for o in each for c in o); vocab_all = list(to_number.vocab)
-    if not counts: return
-    for n,say in (0, 'no training image, and the model will never have seen it'), (1, 'a single training image, which is too few to learn from'):
-        if few := [c for c in vocab_all if counts[c] == n]: warnings.warn(f"Class {_some(few)} has {say}: leave it out, or add images.")

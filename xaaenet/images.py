@@ -1,4 +1,4 @@
-"""Read an image file as it was meant, whatever its kind, and say of each file what is wrong with it before training begins
+"""Read an image file as it was meant, whatever its kind, and know before training what is wrong with each file
 
 Docs: https://xaaenet.github.io/xaaenet/images.html.md"""
 
@@ -9,11 +9,12 @@ __all__ = ['read_image', 'AnyImage', 'AnyImageBW', 'UnreadableFiles']
 
 # %% ../nbs/02_images.ipynb #2b4dad25
 import io, os, re, stat, warnings
+from concurrent.futures import ThreadPoolExecutor as Threads # fastai's star brings fastcore's, with another `map`
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import PIL.Image, PIL.ImageOps
 from fastai.vision.all import *
-from concurrent.futures import ThreadPoolExecutor # not that of fastcore, whose `map` is another
 
 # %% ../nbs/02_images.ipynb #1f356a19
 _alpha_modes = 'RGBA', 'LA', 'PA', 'RGBa'
@@ -23,33 +24,59 @@ def _see_through(im): return im.mode in _alpha_modes or 'transparency' in im.inf
 def _orientation(im):
     "EXIF orientation of a loaded image, 1 if it is upright"
     try: return im.getexif().get(274, 1)
-    except Exception: return 1 # damaged EXIF data, of which Pillow makes many errors: it says nothing, and the pixels are there
+    except Exception: return 1 # damaged EXIF data, of which Pillow makes many errors; the pixels are there
 
+# %% ../nbs/02_images.ipynb #f7e13b08
+def _refuse_programs(im):
+    "An error for PostScript"
+    if im.format == 'EPS':
+        raise ValueError('it is PostScript, a program that draws rather than an image: save it as PNG')
+
+# %% ../nbs/02_images.ipynb #49e1a7d3
 def _eight_bits(im, white):
     "A gray image of 16 or 32 bits, scaled to 8"
     x = np.asarray(im)
     lo, hi = x.min(), x.max()
-    if lo < 0 or hi > white: raise ValueError(f"pixel values are {lo} to {hi}, and 0 to {white} are expected: set `white` in a subclass of `AnyImage`")
+    if lo < 0 or hi > white:
+        raise ValueError(f"pixel values are {lo} to {hi}, and 0 to {white} are expected: set `white` in a subclass of "
+                         "`AnyImage`")
     return PIL.Image.fromarray((x.astype(np.float32)*(255/white)).round().astype(np.uint8))
 
-def _open_image(source):
-    "An image of a file, bytes or an array"
-    if isinstance(source, np.ndarray): return PIL.Image.fromarray(source.squeeze(-1) if source.ndim == 3 and source.shape[-1] == 1 else source)
-    return PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-
-def _refuse_programs(im):
-    if im.format == 'EPS': raise ValueError('it is PostScript, a program that draws rather than an image: save it as PNG') # Pillow would have Ghostscript run it
-
-# %% ../nbs/02_images.ipynb #ee1d9da2
+# %% ../nbs/02_images.ipynb #b6d02f9a
 def _convert(im, mode, background, white):
+    "An image of any kind, upright, opaque and with 8 bits"
     _refuse_programs(im)
     im.load()
-    if im.mode == 'F': raise ValueError('pixels are floating-point numbers, whose range is not known: save them with 8 or 16 bits')
+    if im.mode == 'F':
+        raise ValueError('pixels are floating-point numbers, whose range is not known: save them with 8 or 16 bits')
     if _orientation(im) in range(2, 9): im = PIL.ImageOps.exif_transpose(im)
     if im.mode.startswith('I'): im = _eight_bits(im, white)
     if _see_through(im): im = PIL.Image.alpha_composite(PIL.Image.new('RGBA', im.size, background), im.convert('RGBA'))
     return im.convert(mode)
 
+# %% ../nbs/02_images.ipynb #7bfb1b75
+def _why(e):
+    "What an error of a decoder means"
+    if isinstance(e, FileNotFoundError): return 'it is missing'
+    if isinstance(e, IsADirectoryError): return 'it is a folder'
+    if isinstance(e, PIL.UnidentifiedImageError): return "it isn't an image, or of a kind that Pillow can't read"
+    if isinstance(e, PIL.Image.DecompressionBombError):
+        pixels = ' '.join(re.findall('[0-9]+ pixels', str(e))[:1])
+        return (f"it has too many pixels ({pixels}): shrink it, or raise `PIL.Image.MAX_IMAGE_PIXELS` if you trust its "
+                "source")
+    if 'truncated' in str(e).lower() or isinstance(e, EOFError): return f'it is truncated ({e})'
+    return str(e) if isinstance(e, ValueError) and e.args else f'{type(e).__name__}: {e}'
+
+# %% ../nbs/02_images.ipynb #17da80f6
+def _open_image(source):
+    "An image of a file, bytes, an array, or an image; closed after its `with` unless it was open before"
+    if isinstance(source, PIL.Image.Image): return nullcontext(source)
+    if isinstance(source, bytes): return PIL.Image.open(io.BytesIO(source))
+    if not isinstance(source, np.ndarray): return PIL.Image.open(source)
+    one_channel = source.ndim == 3 and source.shape[-1] == 1
+    return PIL.Image.fromarray(source.squeeze(-1) if one_channel else source)
+
+# %% ../nbs/02_images.ipynb #ee1d9da2
 def read_image(
     source:str|Path|bytes|np.ndarray|PIL.Image.Image, # An image file, its bytes, an array or an image
     mode:str='RGB', # Pillow's mode of the result: 'RGB' or 'L'
@@ -58,19 +85,10 @@ def read_image(
 ) -> PIL.Image.Image: # Upright, opaque, 8 bits
     "Read an image of any kind; of an animation the first frame"
     try:
-        with nullcontext(source) if isinstance(source, PIL.Image.Image) else _open_image(source) as im: return _convert(im, mode, background, white)
+        with _open_image(source) as im: return _convert(im, mode, background, white)
     except Exception as e: # decoders raise what they like
-        raise ValueError(f"{source if isinstance(source, (str, Path)) else 'An image'} can't be read: {_why(e)}.") from e
-
-# %% ../nbs/02_images.ipynb #7bfb1b75
-def _why(e):
-    "What an error of a decoder means"
-    if isinstance(e, FileNotFoundError): return 'it is missing'
-    if isinstance(e, IsADirectoryError): return 'it is a folder'
-    if isinstance(e, PIL.UnidentifiedImageError): return "it isn't an image, or of a kind that Pillow can't read"
-    if isinstance(e, PIL.Image.DecompressionBombError): return f"it has too many pixels ({' '.join(re.findall('[0-9]+ pixels', str(e))[:1])}): shrink it, or raise `PIL.Image.MAX_IMAGE_PIXELS` if you trust its source"
-    if 'truncated' in str(e).lower() or isinstance(e, EOFError): return f'it is truncated ({e})'
-    return str(e) if isinstance(e, ValueError) and e.args else f'{type(e).__name__}: {e}'
+        name = source if isinstance(source, (str, Path)) else 'An image'
+        raise ValueError(f"{name} can't be read: {_why(e)}.") from e
 
 # %% ../nbs/02_images.ipynb #1fda4b92
 class AnyImage(PILImage):
@@ -89,23 +107,20 @@ class AnyImageBW(AnyImage, PILImageBW):
     "A gray image of a file of any kind"
 
 # %% ../nbs/02_images.ipynb #1ffe5dbb
-class UnreadableFiles(ValueError):
-    "Raised before training: `files` has what is wrong with each file"
-    def __init__(self,
-        files:dict # What is wrong, by file
-    ):
-        self.files = files
-        lines = [f'{f}: {why}' for f,why in list(files.items())[:50]]
-        super().__init__('\n'.join([f"{len(files)} file{'s' if len(files) > 1 else ''} can't be read: replace them, or leave out of your items those in this error's `files`.", *lines, *(['...'] if len(files) > 50 else [])]))
-
-    def __reduce__(self): return type(self), (self.files,)
+_odd = dict(
+    bits='more than 8 bits, which `PILImage` clips to white',
+    turned='an EXIF orientation, which `PILImage` ignores',
+    clear='transparent pixels, of which `PILImage` shows the hidden colours',
+    frames='several frames, of which the first is read')
 
 def _oddities(im):
     "What fastai's `PILImage` makes something else of, in a loaded image"
-    if im.mode.startswith('I') or im.mode == 'F': yield 'more than 8 bits, which `PILImage` clips to white'
-    if _orientation(im) in range(2, 9): yield 'an EXIF orientation, which `PILImage` ignores'
-    if _see_through(im) and not im.mode.startswith('I') and im.convert('RGBA').getchannel('A').getextrema()[0] < 255: yield 'transparent pixels, of which `PILImage` shows the hidden colours'
-    if getattr(im, 'is_animated', False) and im.format != 'MPO': yield 'several frames, of which the first is read' # a camera's MPO holds a preview
+    many_bits = im.mode.startswith('I')
+    if many_bits or im.mode == 'F': yield _odd['bits']
+    if _orientation(im) in range(2, 9): yield _odd['turned']
+    if _see_through(im) and not many_bits:
+        if im.convert('RGBA').getchannel('A').getextrema()[0] < 255: yield _odd['clear']
+    if getattr(im, 'is_animated', False) and im.format != 'MPO': yield _odd['frames'] # a camera's MPO holds a preview
 
 # %% ../nbs/02_images.ipynb #4b54b181
 def _parse(file):
@@ -113,28 +128,44 @@ def _parse(file):
     with PIL.Image.open(file) as im:
         size = tuple(im.size)
         _refuse_programs(im)
-        if im.format in ('JPEG', 'MPO'): im.draft('L', (1,1)) # every byte is parsed, an eighth of the pixels is made
+        if im.format in ('JPEG', 'MPO'): im.draft('L', (1,1))
         im.load()
         return size, tuple(_oddities(im))
 
-# %% ../nbs/02_images.ipynb #bfd3e6d4
-_inspected = {} # what `_look` said, by file, length and time of the last change
+# %% ../nbs/02_images.ipynb #e60b94d1
+_inspected = {} # what `_parse` found, by file, length and time of the last change
 
-def _inspect(file, read=None):
-    "Size and oddities of a file, and what is wrong with it for `read`; None if nothing is"
-    size, odd, why = None, (), None
-    try:
-        info = os.stat(file)
-        if not stat.S_ISREG(info.st_mode): raise ValueError(f"it is {'a folder' if stat.S_ISDIR(info.st_mode) else 'not a file'}")
-        if not info.st_size: raise ValueError('it is empty (0 bytes)')
-        key = hash((str(file), info.st_size, info.st_mtime_ns))
-        if key not in _inspected: _inspected[key] = _parse(file)
-        size, odd = _inspected[key]
-    except Exception as e: why = _why(e) # decoders raise what they like
-    if read is not None and (why or odd) and why not in ('it is a folder', 'it is not a file'):
-        try: read(file); why = None
-        except Exception as e: why = why or _why(e.__cause__ or e)
-    return size, odd, why
+def _parse_once(file):
+    "`_parse` of a file, which is read again only if it has changed"
+    info = os.stat(file)
+    if stat.S_ISDIR(info.st_mode): raise ValueError('it is a folder')
+    if not stat.S_ISREG(info.st_mode): raise ValueError('it is not a file')
+    if not info.st_size: raise ValueError('it is empty (0 bytes)')
+    key = hash((str(file), info.st_size, info.st_mtime_ns))
+    if key not in _inspected: _inspected[key] = _parse(file)
+    return _inspected[key]
+
+# %% ../nbs/02_images.ipynb #bfd3e6d4
+class _Inspection(NamedTuple):
+    "What a look at a file found"
+    size:tuple # (width, height), None where it can't be told
+    oddities:tuple # Sentences
+    fault:str # What is wrong with it, None if nothing is
+
+def _inspect(file, reader=None):
+    "Size and oddities of a file, and what is wrong with it for `reader`"
+    size, oddities, fault = None, (), None
+    try: size, oddities = _parse_once(file)
+    except Exception as e: fault = _why(e) # decoders raise what they like
+    is_file = fault not in ('it is a folder', 'it is not a file')
+    if reader is not None and is_file and (fault or oddities): fault = _fault(file, reader, fault)
+    return _Inspection(size, oddities, fault)
+
+# %% ../nbs/02_images.ipynb #6ce5d940
+def _fault(file, reader, said):
+    "What is wrong with a file for `reader`; in Pillow's words if it has some"
+    try: reader(file)
+    except Exception as e: return said or _why(e.__cause__ or e)
 
 # %% ../nbs/02_images.ipynb #82d243ee
 def _progress(it, what, total=None):
@@ -143,12 +174,28 @@ def _progress(it, what, total=None):
     bar.comment = what # a console's bar takes none in its making
     return bar
 
+# %% ../nbs/02_images.ipynb #a4d8f21b
 def _inspect_all(files, n_workers=8):
-    "`_judge` of each of `files`, a dict of their readers, in threads"
-    pool = ThreadPoolExecutor(n_workers)
+    "`_inspect` of each of `files`, a dict of their readers, in threads"
+    pool = Threads(n_workers)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', module='PIL') # they don't name the file
-            judged = pool.map(_inspect, files, files.values())
-            return dict(zip(files, _progress(judged, 'files', len(files)) if len(files) >= 1000 else judged))
+            found = pool.map(_inspect, files, files.values())
+            return dict(zip(files, _progress(found, 'files', len(files)) if len(files) >= 1000 else found))
     finally: pool.shutdown(cancel_futures=True)
+
+# %% ../nbs/02_images.ipynb #5d8a1c36
+class UnreadableFiles(ValueError):
+    "Raised before training: `files` has what is wrong with each file"
+    def __init__(self,
+        files:dict # What is wrong, by file
+    ):
+        self.files = files
+        lines = [f"{len(files)} file{'s' if len(files) > 1 else ''} can't be read: replace them, or leave out of your "
+                 "items those in this error's `files`."]
+        lines += [f'{f}: {why}' for f,why in list(files.items())[:50]]
+        if len(files) > 50: lines.append('...')
+        super().__init__('\n'.join(lines))
+
+    def __reduce__(self): return type(self), (self.files,)

@@ -9,56 +9,62 @@ __all__ = ['ResumeCallback', 'rare_enough']
 
 # %% ../nbs/03e_resume.ipynb #db87ce86
 import json, math, time, warnings, zlib
+from typing import NamedTuple
 
 from fastai.vision.all import *
 
 from .checkpoint import *
-from .checkpoint import _check_folder, _pack
+from .checkpoint import _check_folder, _storable
 from .distributed import _first_does, _of_all
 
 # %% ../nbs/03e_resume.ipynb #aad6c021
-def _storable_attrs(o, skip=('learn', 'run', 'start_epoch')):
-    "What of the attributes of `o` a checkpoint can hold; not those that it names in `not_saved`, such as images, and not the time of day at which an epoch began"
-    res, skip = {}, (*skip, *getattr(type(o), 'not_saved', ()))
-    for k,v in vars(o).items():
-        if k in skip: continue
-        try: _pack(v, {}, '')
-        except TypeError: continue
-        res[k] = v
-    return res
+def _storable_attrs(o):
+    "The attributes of `o` that a checkpoint can hold, without those that its class names in `not_saved`"
+    left_out = {'learn', 'run', 'start_epoch', *L(getattr(type(o), 'not_saved', None))}
+    return {k: v for k,v in vars(o).items() if k not in left_out and _storable(v)}
 
 def _stateful(learn):
     "Callbacks and metrics of `learn`, whose state belongs to a run, by name"
-    objs = {f'{type(o).__name__}': o for o in learn.cbs if not isinstance(o, ResumeCallback)}
-    if hasattr(learn, 'recorder'): objs.update({'train_loss': learn.recorder.smooth_loss, 'valid_loss': learn.recorder.loss})
-    return {**objs, **{f'metric {i} {o.name}': o for i,o in enumerate(learn.metrics)}}
+    res = {type(o).__name__: o for o in learn.cbs if not isinstance(o, ResumeCallback)}
+    if hasattr(learn, 'recorder'): res.update(train_loss=learn.recorder.smooth_loss, valid_loss=learn.recorder.loss)
+    return res | {f'metric {i} {o.name}': o for i,o in enumerate(learn.metrics)}
 
-def _like(t, p): return torch.empty_like(p, dtype=t.dtype).copy_(t) if t.shape == p.shape else t.to(p.device) # in the memory format of `p`
+# %% ../nbs/03e_resume.ipynb #2e9f64bc
+def _like(t, p):
+    "A tensor on the device of `p`, in its memory format if it has its shape; what is no tensor stays as it is"
+    if not isinstance(t, torch.Tensor): return t
+    return torch.empty_like(p, dtype=t.dtype).copy_(t) if t.shape == p.shape else t.to(p.device)
 
-def _grads(params):
-    "What each parameter has for a gradient: none, zeros (as fastai's `zero_grad` leaves them), or one that is being accumulated"
-    return [None if p.grad is None else p.grad if p.grad.any() else 0 for p in params]
+def _grad(p):
+    "The gradient of a parameter, 0 for one of zeros, None for none"
+    if p.grad is None: return None
+    return p.grad if p.grad.any() else 0
 
-def _set_grads(params, grads):
-    for p,g in zip(params, grads): p.grad = None if g is None else _like(g, p) if isinstance(g, torch.Tensor) else torch.zeros_like(p)
+def _set_grad(p, grad):
+    "The inverse of `_grad`"
+    if grad is None: p.grad = None
+    else: p.grad = _like(grad, p) if isinstance(grad, torch.Tensor) else torch.zeros_like(p)
 
 # %% ../nbs/03e_resume.ipynb #ba302519
-def _load_optimizer(opt, state):
-    "fastai's optimizers take their state as it is, so it has to lie where the parameters do; torch's see to that themselves"
-    if isinstance(state.get('state'), (list, L)):
-        state['state'] = [{k: _like(v, p) if isinstance(v, torch.Tensor) else v for k,v in s.items()} for s,p in zip(state['state'], opt.all_params().itemgot(0))]
-    opt.load_state_dict(state)
+def _placed(state, p):
+    "An optimizer's state of one parameter, where the parameter lies"
+    return {k: _like(v, p) for k,v in state.items()}
 
-def _data_sum(dl):
-    "A check sum of the names of a loader's items, if they have any"
-    items = getattr(dl, 'items', None)
-    if isinstance(items, pd.DataFrame): return int(pd.util.hash_pandas_object(items, index=False).sum() % 2**32)
-    return zlib.crc32('\n'.join(map(str, items)).encode()) if items is not None and len(items) and isinstance(items[0], (str, Path)) else None
+def _load_optimizer(opt, state):
+    "fastai's optimizers take their state as it is, so it has to lie where the parameters do; torch's see to that"
+    if isinstance(state.get('state'), (list, L)):
+        params = opt.all_params().itemgot(0)
+        state['state'] = [_placed(s, p) for s,p in zip(state['state'], params)]
+    opt.load_state_dict(state)
 
 # %% ../nbs/03e_resume.ipynb #abbbb0ca
 class _Watched:
     "A loader that leaves out the first `done` batches of a pass, and tells `cb` when a batch was dealt with"
-    def __init__(self, dl, cb, done): self.dl,self.cb,self.done = dl,cb,done
+    def __init__(self, dl, cb, done):
+        self.dl = dl
+        self.cb = cb
+        self.done = done
+
     def __len__(self): return len(self.dl)
     def __getattr__(self, k):
         if k == 'dl': raise AttributeError(k)
@@ -66,7 +72,7 @@ class _Watched:
 
     def __iter__(self):
         batches = iter(self.dl)
-        for _ in range(self.done): next(batches, None) # drawn again, so that each generator, those of worker processes too, gets to where it was
+        for _ in range(self.done): next(batches, None)
         self.cb.at_work()
         for i,b in enumerate(batches, self.done+1):
             yield b
@@ -74,106 +80,112 @@ class _Watched:
             self.cb.batch_done(i)
 
 # %% ../nbs/03e_resume.ipynb #b2de75dc
+class _Done(NamedTuple):
+    "How far a fit has come: whole epochs, and batches of the one after them"
+    epochs:int
+    batches:int
+
+# %% ../nbs/03e_resume.ipynb #7c09e5d8
 class ResumeCallback(Callback):
-    "Save the whole state of a fit every so many batches, and go on from there after any crash or kill; works with any `Learner`"
+    "Save the whole state of a fit every so many batches, and go on from there after a crash; for any `Learner`"
     order = 200 # after all others
     def __init__(self,
         name:str='resume', # Files are called `{name}-{fit}-{step}.safetensors`, with the fit's number in this process
-        every:int=None, # Batches from one checkpoint to the next; by default 100, or more where writing would take over a twentieth of the time
+        every:int=None, # Batches from one checkpoint to the next; by default 100, or more where writing takes long
         resume:bool=True, # Go on from the newest checkpoint? If not, those that are there are removed
         path=None, # Their folder; the learner's for models by default
-        strict:bool=True, # Raise an error if they are of another run? If not, say so and begin anew
+        strict:bool=True, # Raise an error if they are of another run? If not, say so and start over
         settings:dict=None # What else has to be the same for a run to be the same
     ):
         if every is not None and every < 1: raise ValueError(f"`every` is a number of batches, 1 or more, not {every}.")
-        self.prefix,self.every,self.resume,self.folder,self.strict,self.fits = name,every,resume,path,strict,0
+        self.prefix = name
+        self.every = every
+        self.resume = resume
+        self.folder = path
+        self.strict = strict
         self.settings = json.loads(json.dumps(settings or {}, default=str))
+        self.fits = 0 # in this process
 
-    def before_fit(self):
-        self.state,self.epoch_rng,self.skipping,self.done,self.offset,self.last = None,None,[],(0,0),0,0
-        self.gap,self.since = self.every or 100,time.monotonic()
-        if hasattr(self.learn, 'lr_finder') or hasattr(self.learn, 'gather_preds'): self.run = False; return
-        self.fits += 1
-        _first_does(self.prepare)
-        if self.resume and (state := _first_does(self.newest)): self.take_up(state)
+# %% ../nbs/03e_resume.ipynb #f19d4c37
+@patch
+def before_fit(self:ResumeCallback):
+    self.state = None # of the checkpoint that is being taken up
+    self.epoch_rng = None # random states when the epoch began
+    self.skipping = [] # callbacks that sleep meanwhile
+    self.done = _Done(0, 0)
+    self.offset = 0 # batches of this epoch that were passed over
+    self.last = 0 # step of the last checkpoint
+    self.gap = self.every or 100
+    self.since = time.monotonic()
+    self.run = not (hasattr(self.learn, 'lr_finder') or hasattr(self.learn, 'gather_preds'))
+    if self.run: self.begin()
 
-    def before_epoch(self):
-        if self.epoch < self.done[0]: raise CancelEpochException
-
-    def before_train(self):
-        if self.state is not None and self.done[1]: # others have begun an epoch, which was half done
-            self.restore_callbacks()
-            set_rng_state(self.state['epoch_rng'][rank_distrib()], self.learn.dls.loaders)
-        self.epoch_rng = rng_state(self.learn.dls.loaders)
-        self.learn.dl = _Watched(self.learn.dl, self, self.done[1])
-
-    def at_work(self):
-        "The batches that were done are passed, and the next is about to be drawn"
-        if self.done[1]: set_rng_state(self.state['rng'][rank_distrib()], self.learn.dls.loaders)
-        self.offset,self.state = self.done[1],None
-
-    def before_batch(self):
-        if self.training: self.learn.iter += self.offset
-
-    @property
-    def due(self): return self.train_iter - self.last >= self.gap
-    def batch_done(self,
-        n:int # Batches of this epoch that are done
-    ):
-        "A batch was dealt with: save, if it is time"
-        self.done = self.epoch,n
-        if self.due: self.save()
-
-    def after_epoch(self):
-        if self.epoch < self.done[0]: # one that was skipped
-            if self.epoch == self.done[0]-1: self.end_skipping()
-            return
-        self.done = self.epoch+1,0
-        if self.due or self.done[0] == self.n_epoch: self.save()
+# %% ../nbs/03e_resume.ipynb #80a6e25d
+@patch
+def begin(self:ResumeCallback):
+    "Look for a checkpoint of this fit, and take it up"
+    self.fits += 1
+    _first_does(self.prepare)
+    state = _first_does(self.newest) if self.resume else None
+    if state: self.take_up(state)
 
 # %% ../nbs/03e_resume.ipynb #8b3ebfa4
 @patch(as_prop=True)
-def where(self:ResumeCallback): return Path(self.folder) if self.folder else self.learn.path/self.learn.model_dir
+def checkpoint_folder(self:ResumeCallback):
+    "Where the checkpoints lie"
+    return Path(self.folder) if self.folder else self.learn.path/self.learn.model_dir
 
 @patch(as_prop=True)
 def files(self:ResumeCallback):
     "Checkpoints of this fit, the newest first"
-    return sorted(self.where.glob(f'{self.prefix}-{self.fits}-[0-9]*.safetensors'), key=lambda f: int(f.stem.rsplit('-', 1)[1]), reverse=True)
+    found = self.checkpoint_folder.glob(f'{self.prefix}-{self.fits}-[0-9]*.safetensors')
+    return sorted(found, key=lambda f: int(f.stem.rsplit('-', 1)[1]), reverse=True)
 
+# %% ../nbs/03e_resume.ipynb #14b8d6fa
 @patch
 def prepare(self:ResumeCallback):
     "See that files can be written, and remove what is no longer wanted"
-    _check_folder(self.where)
-    for f in self.where.glob(f'.{self.prefix}-{self.fits}-*'): f.unlink() # half written by a process that died
+    _check_folder(self.checkpoint_folder)
+    half_written = self.checkpoint_folder.glob(f'.{self.prefix}-{self.fits}-*')
+    for f in half_written: f.unlink()
     if not self.resume: self.clear()
 
+# %% ../nbs/03e_resume.ipynb #e7b3a05f
 @patch
 def clear(self:ResumeCallback):
     "Remove the checkpoints of this fit"
     for f in self.files: f.unlink(missing_ok=True)
 
-# %% ../nbs/03e_resume.ipynb #311fda1b
+# %% ../nbs/03e_resume.ipynb #d7c4025f
+def _data_sum(dl):
+    "A checksum of the names of a loader's items, if they have any"
+    items = getattr(dl, 'items', None)
+    if isinstance(items, pd.DataFrame): return int(pd.util.hash_pandas_object(items, index=False).sum() % 2**32)
+    if items is None or not len(items) or not isinstance(items[0], (str, Path)): return None
+    return zlib.crc32('\n'.join(map(str, items)).encode())
+
 @patch(as_prop=True)
 def run_settings(self:ResumeCallback):
     "What must be the same in a run that goes on"
-    weights = [(k, list(v.shape)) for k,v in get_model(self.learn.model).state_dict().items()]
-    dls = self.learn.dls.loaders
-    return dict(epochs=self.n_epoch, batches=len(dls[0]), weights=zlib.crc32(str(weights).encode()), data=[_data_sum(dl) for dl in dls], processes=max(1, num_distrib())) | self.settings
+    shapes = [(k, list(v.shape)) for k,v in get_model(self.learn.model).state_dict().items()]
+    loaders = self.learn.dls.loaders
+    return dict(epochs=self.n_epoch, batches=len(loaders[0]), weights=zlib.crc32(str(shapes).encode()),
+                data=[_data_sum(dl) for dl in loaders], processes=max(1, num_distrib())) | self.settings
 
+# %% ../nbs/03e_resume.ipynb #311fda1b
 @patch
-def save(self:ResumeCallback):
-    "Write a checkpoint of this moment; the one before it stays"
-    learn, params = self.learn, list(get_model(self.learn.model).parameters())
-    grads = _grads(params)
-    if num_distrib() > 1 and any(isinstance(g, torch.Tensor) for g in grads): return # each process has its own: wait for the step
-    began, batches = time.monotonic(), max(1, self.train_iter - self.last)
-    self.last = self.train_iter
-    state = dict(kind='fit', run=self.run_settings, done=self.done, step=self.train_iter, pct_train=learn.pct_train, model=get_model(learn.model).state_dict(),
-                 optimizer=learn.opt.state_dict(), scaler=s.state_dict() if (s := getattr(learn, 'scaler', None)) else None, grads=grads,
-                 callbacks={k: _storable_attrs(o) for k,o in _stateful(learn).items()}, rng=_of_all(rng_state(learn.dls.loaders)), epoch_rng=_of_all(self.epoch_rng))
-    _first_does(partial(self.write, state))
-    self.gap = self.every or _first_does(lambda: rare_enough(time.monotonic() - began, (began - self.since)/batches)) # one for all processes
-    self.since = time.monotonic()
+def fit_state(self:ResumeCallback,
+    grads:list # Of the parameters
+) -> dict: # For `save_checkpoint`
+    "All that the fit consists of at this moment"
+    learn = self.learn
+    scaler = getattr(learn, 'scaler', None)
+    return dict(
+        kind='fit', run=self.run_settings, done=self.done, step=self.train_iter, pct_train=learn.pct_train,
+        model=get_model(learn.model).state_dict(), optimizer=learn.opt.state_dict(),
+        scaler=scaler.state_dict() if scaler else None, grads=grads,
+        callbacks={k: _storable_attrs(o) for k,o in _stateful(learn).items()},
+        rng=_of_all(rng_state(learn.dls.loaders)), epoch_rng=_of_all(self.epoch_rng))
 
 # %% ../nbs/03e_resume.ipynb #dda103b1
 def rare_enough(
@@ -184,15 +196,33 @@ def rare_enough(
     "How often to save"
     return max(100, math.ceil(cost/(share*max(batch, 1e-9))))
 
+# %% ../nbs/03e_resume.ipynb #c2f5971e
+@patch
+def save(self:ResumeCallback):
+    "Write a checkpoint of this moment; the one before it stays"
+    grads = [_grad(p) for p in get_model(self.learn.model).parameters()]
+    if num_distrib() > 1 and any(isinstance(g, torch.Tensor) for g in grads): return
+    began = time.monotonic()
+    per_batch = (began - self.since)/max(1, self.train_iter - self.last)
+    self.last = self.train_iter
+    _first_does(partial(self.write, self.fit_state(grads)))
+    def measured(): return rare_enough(time.monotonic() - began, per_batch)
+    self.gap = self.every or _first_does(measured) # one for all processes
+    self.since = time.monotonic()
+
+# %% ../nbs/03e_resume.ipynb #6ae03b97
 @patch
 def write(self:ResumeCallback,
     state:dict # Of the whole fit
 ):
     "Write a checkpoint, and remove the one before the last"
-    file = self.where/f'{self.prefix}-{self.fits}-{self.train_iter:08}.safetensors'
+    file = self.checkpoint_folder/f'{self.prefix}-{self.fits}-{self.train_iter:08}.safetensors'
     try: save_checkpoint(file, state)
-    except OSError as e: return warnings.warn(f"{file} couldn't be written ({e.strerror or e}): the training goes on, and an earlier checkpoint stays if there is one. Make room, or see that {file.parent} is there.")
-    for f in self.files[1 if self.done[0] == self.n_epoch else 2:]: f.unlink(missing_ok=True)
+    except OSError as e:
+        return warnings.warn(f"{file} couldn't be written ({e.strerror or e}): the training goes on, and an earlier "
+                             f"checkpoint stays if there is one. Make room, or see that {file.parent} is there.")
+    keep = 1 if self.done.epochs == self.n_epoch else 2
+    for f in self.files[keep:]: f.unlink(missing_ok=True)
 
 # %% ../nbs/03e_resume.ipynb #a2a24c58
 @patch
@@ -204,12 +234,31 @@ def newest(self:ResumeCallback):
             warnings.warn(f"{e} It is set aside, and the one before it taken.")
             f.rename(f.with_suffix('.damaged'))
             continue
-        now = json.loads(json.dumps(self.run_settings))
-        if not (other := [k for k in {**state['run'], **now} if state['run'].get(k) != now.get(k)]): return state
-        was = ', '.join(f'{k} was {state["run"].get(k)} and is {now.get(k)}' for k in other)
-        if self.strict: raise ValueError(f"{f} is of another run ({was}): call it with the same, or with `resume=False` to begin anew.")
-        if self.learn.logger is not noop: print(f'{f.name} is of another run ({was}): begun anew')
-        return self.clear()
+        changes = self.changes(state['run'])
+        return self.start_over(f, changes) if changes else state
+
+# %% ../nbs/03e_resume.ipynb #1d94e6b3
+@patch
+def changes(self:ResumeCallback,
+    was:dict # `run_settings` of a checkpoint
+) -> str: # What was and what is, empty if all is the same
+    "In what this run differs from a checkpoint's"
+    now = json.loads(json.dumps(self.run_settings)) # as it comes out of a file
+    other = [k for k in {**was, **now} if was.get(k) != now.get(k)]
+    return ', '.join(f'{k} was {was.get(k)} and is {now.get(k)}' for k in other)
+
+# %% ../nbs/03e_resume.ipynb #4be80c91
+@patch
+def start_over(self:ResumeCallback,
+    file:Path, # A checkpoint of another run
+    changes:str # In what it differs
+):
+    "Refuse the checkpoint of another run, or remove it"
+    if self.strict:
+        raise ValueError(f"{file} is of another run ({changes}): call it with the same, or with `resume=False` to "
+                         "start over.")
+    if self.learn.logger is not noop: print(f'{file.name} is of another run ({changes}): started over')
+    self.clear()
 
 # %% ../nbs/03e_resume.ipynb #408cbcf2
 @patch
@@ -217,18 +266,36 @@ def take_up(self:ResumeCallback,
     state:dict # A checkpoint's
 ):
     "Bring everything to where it was"
-    learn, device = self.learn, next(self.learn.model.parameters()).device
-    self.state,self.done,self.last = state,tuple(state['done']),state['step']
+    learn = self.learn
+    self.state = state
+    self.done = _Done(*state['done'])
+    self.last = state['step']
     model = get_model(learn.model)
     model.load_state_dict(state['model'])
     _load_optimizer(learn.opt, state['optimizer'])
-    _set_grads(list(model.parameters()), state['grads'])
+    for p,grad in zip(model.parameters(), state['grads']): _set_grad(p, grad)
     if state['scaler']: learn.scaler.load_state_dict(state['scaler'])
-    if self.done[0]: # those who know nothing of it sleep until the epoch that isn't done
-        self.skipping = [o for o in learn.cbs if o is not self and o.run and not isinstance(o, ProgressCallback)]
-        for o in self.skipping: o.run = False
+    if self.done.epochs: self.put_to_sleep()
     else: self.restore_callbacks()
-    if learn.logger is not noop: print(f'goes on at epoch {self.done[0]}, batch {self.done[1]}')
+    if learn.logger is not noop: print(f'goes on at epoch {self.done.epochs}, batch {self.done.batches}')
+
+# %% ../nbs/03e_resume.ipynb #b05d72ce
+@patch
+def put_to_sleep(self:ResumeCallback):
+    "Callbacks that know nothing of epochs that are done sleep until the one that isn't"
+    others = [o for o in self.learn.cbs if o is not self and not isinstance(o, ProgressCallback)]
+    self.skipping = [o for o in others if o.run]
+    for o in self.skipping: o.run = False
+
+# %% ../nbs/03e_resume.ipynb #9ad16e3b
+@patch
+def restore_callbacks(self:ResumeCallback):
+    "Give callbacks and metrics what they had"
+    self.learn.train_iter = self.state['step']
+    if self.done.batches: self.learn.pct_train = self.state['pct_train']
+    for k,o in _stateful(self.learn).items():
+        attrs = copy(self.state['callbacks'].get(k, {}))
+        for name,v in attrs.items(): setattr(o, name, deepcopy(v))
 
 # %% ../nbs/03e_resume.ipynb #65550074
 @patch
@@ -236,14 +303,55 @@ def end_skipping(self:ResumeCallback):
     "Wake the callbacks, and write the rows of the epochs that are done"
     for o in self.skipping: o.run = True
     self.restore_callbacks()
-    for i,row in enumerate(self.recorder.values if hasattr(self, 'recorder') else []): self.learn.logger([i, *row] + ['']*self.recorder.add_time)
+    rows = self.recorder.values if hasattr(self, 'recorder') else []
+    for i,row in enumerate(rows): self.learn.logger([i, *row] + ['']*self.recorder.add_time)
     set_rng_state(self.state['rng'][rank_distrib()], self.learn.dls.loaders)
-    if self.done[0] == self.n_epoch: self.state = None
+    if self.done.epochs == self.n_epoch: self.state = None
+
+# %% ../nbs/03e_resume.ipynb #7f6b2d80
+@patch
+def before_epoch(self:ResumeCallback):
+    if self.epoch < self.done.epochs: raise CancelEpochException
 
 @patch
-def restore_callbacks(self:ResumeCallback):
-    "Give callbacks and metrics what they had"
-    self.learn.train_iter = self.state['step']
-    if self.done[1]: self.learn.pct_train = self.state['pct_train']
-    for k,o in _stateful(self.learn).items():
-        for name,v in copy(self.state['callbacks'].get(k, {})).items(): setattr(o, name, deepcopy(v))
+def before_train(self:ResumeCallback):
+    if self.state is not None and self.done.batches:
+        self.restore_callbacks()
+        set_rng_state(self.state['epoch_rng'][rank_distrib()], self.learn.dls.loaders)
+    self.epoch_rng = rng_state(self.learn.dls.loaders)
+    self.learn.dl = _Watched(self.learn.dl, self, self.done.batches)
+
+# %% ../nbs/03e_resume.ipynb #35c1e0f9
+@patch
+def at_work(self:ResumeCallback):
+    "The batches that were done are passed, and the next is about to be drawn"
+    if self.done.batches: set_rng_state(self.state['rng'][rank_distrib()], self.learn.dls.loaders)
+    self.offset = self.done.batches
+    self.state = None
+
+@patch
+def before_batch(self:ResumeCallback):
+    if self.training: self.learn.iter += self.offset
+
+# %% ../nbs/03e_resume.ipynb #2b9ed764
+@patch(as_prop=True)
+def due(self:ResumeCallback):
+    "Is it time for a checkpoint?"
+    return self.train_iter - self.last >= self.gap
+
+@patch
+def batch_done(self:ResumeCallback,
+    n:int # Batches of this epoch that are done
+):
+    "A batch was dealt with: save, if it is time"
+    self.done = _Done(self.epoch, n)
+    if self.due: self.save()
+
+# %% ../nbs/03e_resume.ipynb #d93c5a1f
+@patch
+def after_epoch(self:ResumeCallback):
+    if self.epoch < self.done.epochs: # it was skipped
+        if self.epoch == self.done.epochs - 1: self.end_skipping()
+        return
+    self.done = _Done(self.epoch + 1, 0)
+    if self.due or self.done.epochs == self.n_epoch: self.save()
