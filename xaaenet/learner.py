@@ -1,4 +1,4 @@
-"""`aae_learner` makes a fastai `Learner` of an `AAE`, and trains it in three phases: adversarial, denoising autoencoder, classifier
+"""`aae_learner` makes a fastai `Learner` of an `AAE`, which is trained in phases
 
 Docs: https://xaaenet.github.io/xaaenet/learner.html.md"""
 
@@ -52,14 +52,13 @@ class AAELearner(Learner):
         "Parts of the loss of this phase, and the user's metrics where they mean something"
         if self.phase_loss.predicting: return L()
         phase = self.phase_loss.phase
-        columns = phase.columns(self.aae).map(self._column)
+        columns = L(self._columns.setdefault(o, phase_metric(o)) for o in phase.columns(self.aae))
         return columns + self._metrics if phase.user_metrics else columns
     @metrics.setter
     def metrics(self, v): self._metrics = L(v).map(mk_metric)
 
-    def _column(self, name):
-        if name not in self._columns: self._columns[name] = phase_metric(name)
-        return self._columns[name]
+    def to_fp16(self, **kwargs): return self.to_fp32().add_cb(DeviceMixedPrecision(**kwargs))
+    def to_bf16(self): return self.to_fp32().add_cb(DeviceMixedPrecision(amp_mode=AMPMode.BF16))
 
 # %% ../nbs/04_learner.ipynb #60857e8c
 @patch(as_prop=True)
@@ -94,11 +93,6 @@ def to_detach(self:AAELearner, b, cpu=True, gather=True):
     dealt_out = hasattr(getattr(self, 'dl', None), 'world_size')
     return Learner.to_detach(self, b, cpu, gather and dealt_out)
 
-@patch
-def to_fp16(self:AAELearner, **kwargs): return self.to_fp32().add_cb(DeviceMixedPrecision(**kwargs))
-@patch
-def to_bf16(self:AAELearner): return self.to_fp32().add_cb(DeviceMixedPrecision(amp_mode=AMPMode.BF16))
-
 # %% ../nbs/04_learner.ipynb #c085ffce
 @patch
 @contextmanager
@@ -108,11 +102,11 @@ def in_phase(self:AAELearner,
     "Make `name` the phase of whatever `fit` is called inside"
     with _with(self.phase_loss, phase=as_phase(name)): yield self
 
-# %% ../nbs/04_learner.ipynb #152c4740
+# %% ../nbs/04_learner.ipynb #e2f87206
 @patch
 @contextmanager
 def _mode(self:AAELearner, predicting=False, **attrs):
-    "Set attributes of the model for a while, in one thread at a time; afterwards no autocast, DDP or batch is left behind"
+    "Set attributes of the model for a while, one thread at a time; no autocast, DDP or batch is left behind"
     with self.mode_lock, _with(self.aae, **attrs), _with(self.phase_loss, predicting=predicting):
         try: yield
         finally:
@@ -127,6 +121,7 @@ def _has_no_number(self:AAELearner):
     picture = self.aae.decoder_output
     return _not_finite((*self.xb, *self.yb)) or picture is not None and not picture.isfinite().all()
 
+# %% ../nbs/04_learner.ipynb #f980c5a8
 @patch
 def _do_one_batch(self:AAELearner):
     "fastai's, but where a batch can't be computed because it holds a NaN, `StopAtNaN` ends the fit"
@@ -166,6 +161,7 @@ def to_distributed(self:AAELearner,
         self.remove_cbs(self.distributed.bars)
     return self
 
+# %% ../nbs/04_learner.ipynb #811c9088
 @patch
 def detach_distributed(self:AAELearner):
     "Remove `DistributedPhases`"
@@ -196,7 +192,7 @@ def aae_splitter(
     rest = [m for n,m in model.named_children() if n != 'encoder']
     return L(model.encoder, nn.ModuleList(rest)).map(params)
 
-# %% ../nbs/04_learner.ipynb #0c89e91b
+# %% ../nbs/04_learner.ipynb #c05bde1e
 def _readable(dls, files):
     "A copy of `dls` whose images are in [0, 1], and, if `files`, can all be read"
     dls = strip_normalize(dls)
@@ -211,13 +207,13 @@ def _prediction_loss(dls, loss_func):
                      "pass `loss_func`, for instance `CrossEntropyLossFlat()`.")
 
 # %% ../nbs/04_learner.ipynb #0e04e107
-@delegates(AAE.__init__, but=['input_size', 'input_channels', 'classes', 'gen_train', 'loss_func', 'arch', 'pretrained', 'task'])
+@delegates(AAE.__init__, but=['input_size', 'input_channels', 'classes', 'gen_train'])
 def aae_learner(
     dls:DataLoaders, # Images, and categories, labels or scores
     arch=resnet34, # Constructor, name of a timm network, or an `nn.Module` that is an encoder
     pretrained:bool=True, # Load the encoder's pretrained weights?
     n_out:int=None, # Outputs of the head; read from `dls` by default
-    task:str=None, # 'category', 'labels' (several an image) or 'score'; told from the targets and `loss_func` by default
+    task:str=None, # 'category', 'labels' (several an image) or 'score'; told from targets and loss by default
     loss_func=None, # Prediction loss; that of `dls` by default
     opt_func=FusedAdam, # Makes the optimizer
     lr:float=1e-3, # Default learning rate
@@ -260,17 +256,19 @@ class _WithDecoder(GetAttr):
             with torch.no_grad(), evaluating(model), _with(model, decoding=True): model(images)
         finally: model._forget()
 
+# %% ../nbs/04_learner.ipynb #58580bac
 @patch
 def summary(self:AAELearner):
     "The five parts, every layer, optimizer, loss and callbacks"
     with self.mode_lock:
-        return PrettyString(f"{self.aae.parts().to_string()}\n\n{Learner.summary(_WithDecoder(self))}")
+        return PrettyString(f'{self.aae.parts().to_string()}\n\n{Learner.summary(_WithDecoder(self))}')
 
 # %% ../nbs/04_learner.ipynb #8873d14b
 def _n_rows(dl):
     "How many items a loader has, as text"
     return f'{len(dl.dataset):,}' if hasattr(getattr(dl, 'dataset', None), '__len__') else '?'
 
+# %% ../nbs/04_learner.ipynb #5f9f177b
 @patch
 def __repr__(self:AAELearner):
     model, sizes = self.aae, map(_n_rows, self.dls.loaders[:2])
@@ -278,8 +276,10 @@ def __repr__(self:AAELearner):
     return (f"AAELearner of {model.classes} {model.task.outputs_word} on images of {shape}: "
             f"{' training and '.join(sizes)} validation images, trained so far: {', '.join(self.records) or 'nothing'}")
 
+# %% ../nbs/04_learner.ipynb #722b59cf
 @patch
 def _repr_html_(self:AAELearner):
+    "Repr, the model's parts, and a table of the phases that were trained"
     html = f"<p>{self!r}</p>{self.aae._repr_html_()}"
     if not self.records: return html
     df = pd.DataFrame({k: {'best epoch': o['best_epoch'], **o['metrics']} for k,o in self.records.items()}).T
@@ -345,6 +345,7 @@ def load_phase(self:AAELearner,
     self.records[phase] = state['record']
     return state['record']
 
+# %% ../nbs/04_learner.ipynb #4a19c1a6
 @patch
 def _finished_before(self:AAELearner, phase, settings, after):
     "The record of `phase`, loaded with all that the next phase depends on, if this run has finished it before"
@@ -374,7 +375,7 @@ def fit_phases(self:AAELearner,
     patience:int=None, # Stop a phase after so many epochs without a better one
     resume:bool=False, # Go on where training was cut off, and load the phases that were finished?
     save:bool=True, # Leave checkpoints?
-    every:int=None, # Batches between checkpoints; by default 100, or as many as keep writing under a twentieth of the time
+    every:int=None, # Batches between checkpoints; by default 100, or more where writing takes over 5 % of the time
     seed:int=None, # Of all random numbers
     cbs=None, # Callbacks of every phase
     **kwargs # Epochs and settings of further phases; all others are passed to each, such as `body_lr` or `pct_start`
@@ -390,7 +391,7 @@ def fit_phases(self:AAELearner,
     saving = dict(save=save, resume=resume, every=every)
     return self._run_phases([o for o in phases.values() if epochs.get(o.name)], epochs, given, saving, cbs)
 
-# %% ../nbs/04_learner.ipynb #3fba274f
+# %% ../nbs/04_learner.ipynb #4fb3d0d6
 @patch
 def _run_phases(self:AAELearner, chosen, epochs, given, saving, cbs):
     "Fit the phases `chosen` one after the other, or load those that this run has finished before"
@@ -414,7 +415,7 @@ def _run_phases(self:AAELearner, chosen, epochs, given, saving, cbs):
 def fit_adversarial(self:AAELearner,
     n_epoch:int, # Epochs
     lr:float=None, # Highest learning rate of the one-cycle schedule; the learner's by default
-    body_lr:float=None, # The encoder's rate; 0 by default where it is pretrained, so that its features stay, and `lr` elsewhere
+    body_lr:float=None, # The encoder's rate; by default 0 where it is pretrained, so its features stay, else `lr`
     **kwargs
 ) -> dict: # What was done, and the best epoch's metrics
     "Adversarial phase: bring z to N(0, I), without the decoder"
@@ -479,8 +480,9 @@ def show_results(self:AAELearner,
     _, axs = plt.subplots(2, len(pics), figsize=figsize or (1.3*len(pics), 3.2), squeeze=False, **kwargs)
     for i,(t,p) in enumerate(zip(targs, preds)):
         _show_pair(axs[:,i], x[i].cpu(), pics[i])
-        right = 'green' if t == p else 'red'
-        axs[0,i].set_title(f'{_label(t)}\n{_label(p)}', fontsize=9, color=right if isinstance(y, TensorCategory) else 'black')
+        if isinstance(y, TensorCategory): colour = 'green' if t == p else 'red'
+        else: colour = 'black'
+        axs[0,i].set_title(f'{_label(t)}\n{_label(p)}', fontsize=9, color=colour)
     axs[0,0].set_ylabel('image')
     axs[1,0].set_ylabel('z only' if model.skip_dropout == 1 else 'picture')
     return axs

@@ -53,13 +53,14 @@ def save(self:PhaseFiles,
                  rng=_of_all(rng_state(learn.dls.loaders)))
     try: _first_does(partial(save_checkpoint, self.path(phase), state))
     except OSError as e:
-        warnings.warn(f"{self.path(phase)} couldn't be written ({e.strerror or e}), so this phase can't be loaded later: "
-                      "the learner has its weights, `learn.export` keeps them.")
+        warnings.warn(f"{self.path(phase)} couldn't be written ({e.strerror or e}), so this phase can't be loaded "
+                      "later: the learner has its weights, `learn.export` keeps them.")
 
-# %% ../nbs/03h_phase_files.ipynb #ff227f92
+# %% ../nbs/03h_phase_files.ipynb #c0a42d9d
 def _read(path, config):
     "The state in the file at `path`, if it fits a model that was made with `config`"
-    if not path.exists(): raise FileNotFoundError(f"There is no finished {path.stem.removeprefix('aae-')} phase in {path.parent}.")
+    phase = path.stem.removeprefix('aae-')
+    if not path.exists(): raise FileNotFoundError(f"There is no finished {phase} phase in {path.parent}.")
     state = load_checkpoint(path)
     if state.get('kind') != 'phase': raise DamagedCheckpoint(f"{path} holds no phase: remove it.")
     was = state['config']
@@ -68,6 +69,7 @@ def _read(path, config):
     raise ValueError(f"{path} holds the weights of another model, which has {'; '.join(other)}: "
                      "make this one alike, or give this learner another `path`.")
 
+# %% ../nbs/03h_phase_files.ipynb #48a266bc
 @patch
 def read(self:PhaseFiles,
     phase:str # Name of a finished phase
@@ -75,13 +77,14 @@ def read(self:PhaseFiles,
     "What `phase` has left"
     return _first_does(partial(_read, self.path(phase), model_config(self.learn.aae)))
 
-# %% ../nbs/03h_phase_files.ipynb #58c3c5e4
+# %% ../nbs/03h_phase_files.ipynb #bf7e151d
 def _same_run(record, settings, after):
     "Is `record` that of a whole run with these settings, after these phases?"
     was = record['settings']
     same = all(k in was and was[k] == v for k,v in settings.items())
     return same and record['after'] == after and 'stopped' not in record
 
+# %% ../nbs/03h_phase_files.ipynb #c299c6cf
 @patch
 def finished(self:PhaseFiles,
     phase:str, # Name of a phase
@@ -92,11 +95,11 @@ def finished(self:PhaseFiles,
     if not _first_does(self.path(phase).exists): return None
     try: state = self.read(phase)
     except DamagedCheckpoint as e: return warnings.warn(f"{e} The {phase} phase is trained again.")
-    given = {k for k,v in settings.items() if v is not None or not k.endswith('_weight')}
-    wanted = {k: v if k in given else getattr(self.learn.aae, k) for k,v in settings.items()}
+    not_given = [k for k,v in settings.items() if v is None and k.endswith('_weight')]
+    wanted = settings | {k: getattr(self.learn.aae, k) for k in not_given}
     return state if _same_run(state['record'], json.loads(json.dumps(wanted, default=str)), after) else None
 
-# %% ../nbs/03h_phase_files.ipynb #d5ef4237
+# %% ../nbs/03h_phase_files.ipynb #46e63eed
 @patch
 def _unfinished(self:PhaseFiles, phase):
     "Checkpoints of `phase` while it is trained"
@@ -110,7 +113,7 @@ def _half_written(self:PhaseFiles, phase):
 def _remove(paths):
     for f in paths: f.unlink(missing_ok=True)
 
-# %% ../nbs/03h_phase_files.ipynb #7a17a45e
+# %% ../nbs/03h_phase_files.ipynb #1637c97b
 @patch
 def _forget_from(self:PhaseFiles, phase, resume):
     "`forget_from`, for one process"
@@ -120,6 +123,7 @@ def _forget_from(self:PhaseFiles, phase, resume):
         _remove([self.path(o), *self._half_written(o)])
         if o != phase or not resume: _remove(self._unfinished(o))
 
+# %% ../nbs/03h_phase_files.ipynb #1cab4204
 @patch
 def forget_from(self:PhaseFiles,
     phase:str, # Name of the phase that is about to be trained
@@ -128,6 +132,7 @@ def forget_from(self:PhaseFiles,
     "Remove what `phase` and the later ones have left"
     _first_does(partial(self._forget_from, phase, resume))
 
+# %% ../nbs/03h_phase_files.ipynb #493e36a2
 @patch
 def forget_unfinished(self:PhaseFiles,
     phase:str # Name of a phase that has ended

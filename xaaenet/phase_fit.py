@@ -1,4 +1,4 @@
-"""What a fit of a phase was told, the callbacks that go with it, the rates it trains with, and the record that it leaves
+"""What a fit of a phase was told, its callbacks, the rates that it trains with, and the record that it leaves
 
 Docs: https://xaaenet.github.io/xaaenet/phase_fit.html.md"""
 
@@ -74,7 +74,20 @@ def callbacks(self:PhaseFit,
         cbs.append(ResumeCallback(f'aae-{phase.name}', every, resume, strict=False, settings=run))
     return cbs + L(phase.callbacks(**self.own) if phase.callbacks else None)
 
-# %% ../nbs/03i_phase_fit.ipynb #8eb94d2c
+# %% ../nbs/03i_phase_fit.ipynb #464dfaf2
+@patch(as_prop=True)
+def body(self:PhaseFit):
+    "The parameter groups, if any, that have a rate of their own"
+    own_rate = self.common['body_lr'] is not None and not isinstance(self.common['lr'], slice)
+    return self.learn.splitter(self.learn.aae)[:-1] if own_rate else []
+
+@patch(as_prop=True)
+def rates(self:PhaseFit):
+    "The rate of each parameter group, or one for all"
+    lr = self.common['lr']
+    return [self.common['body_lr']]*len(self.body) + [lr] if len(self.body) else lr
+
+# %% ../nbs/03i_phase_fit.ipynb #dd2b07ee
 @contextmanager
 def _without_grad(params):
     "For a while, `params` get no gradient"
@@ -84,17 +97,15 @@ def _without_grad(params):
     finally:
         for p in frozen: p.requires_grad_(True)
 
+# %% ../nbs/03i_phase_fit.ipynb #3f1293f5
 @patch
 @contextmanager
 def set_up(self:PhaseFit):
-    "Give the model the weights of this fit and stop what has a rate of 0, for a while; gives the rate of each parameter group"
-    lr, body_lr = self.common['lr'], self.common['body_lr']
-    *body, _ = groups = self.learn.splitter(self.learn.aae)
-    if body_lr is None or len(groups) < 2 or isinstance(lr, slice): rates, frozen = lr, []
-    else: rates, frozen = [body_lr]*len(body) + [lr], [p for g in body for p in g if body_lr == 0]
-    with _with(self.learn.aae, **self.weights), _without_grad(frozen): yield rates
+    "For a while, the model has the weights of this fit, and what has a rate of 0 no gradient; gives the rates"
+    frozen = L(self.body).concat() if self.common['body_lr'] == 0 else []
+    with _with(self.learn.aae, **self.weights), _without_grad(frozen): yield self.rates
 
-# %% ../nbs/03i_phase_fit.ipynb #0725bd9a
+# %% ../nbs/03i_phase_fit.ipynb #18a6c3e9
 @patch
 def record(self:PhaseFit) -> dict:
     "What was done, and the best epoch's metrics, when the fit has ended"
@@ -103,6 +114,7 @@ def record(self:PhaseFit) -> dict:
     return dict(phase=self.phase.name, settings=self.settings, after=self.after, best_epoch=self.best.best_epoch,
                 metrics=dict(zip(names, self.best.row or [])), version=xaaenet.__version__, **stopped)
 
+# %% ../nbs/03i_phase_fit.ipynb #173ff701
 @patch
 def raise_if_stopped(self:PhaseFit):
     "Say what has ended the fit before its time, and which weights the learner has"
@@ -112,10 +124,10 @@ def raise_if_stopped(self:PhaseFit):
     raise FloatingPointError(f"{self.watch.found} The {self.phase.name} phase was stopped, "
                              f"and the learner has its weights {where}.")
 
-# %% ../nbs/03i_phase_fit.ipynb #15641af5
+# %% ../nbs/03i_phase_fit.ipynb #2abaea5e
 @contextmanager
 def _mended(learn):
-    "After an error or an interrupted cell: no dead progress bar, no batch in memory, no callback asleep, no stray gradient"
+    "After an error: no dead progress bar, no batch in memory, no callback asleep, no stray gradient"
     logger = learn.logger
     try: yield
     except BaseException:

@@ -1,4 +1,4 @@
-"""The phases of the training: what each minimises, what its best epoch is, what it can be told, and what its table shows
+"""What each phase of the training minimises, what its best epoch is, what it can be told, and what its table shows
 
 Docs: https://xaaenet.github.io/xaaenet/phases.html.md"""
 
@@ -29,7 +29,7 @@ class Phase:
     weights:tuple=() # Parts of the loss whose weight one fit may change
     callbacks:callable=None # Makes the phase's callback, or several; its parameters are the phase's settings
     decoding:bool=True # Does the decoder run?
-    alternating:bool=False # Do the sides of the game take turns? If not, each step of the generator is followed by one of the other
+    alternating:bool=False # Do the sides of the game take turns? If not, each generator step is followed by the other's
     spares_encoder:bool=False # Is a pretrained encoder left alone by default?
     user_metrics:bool=False # Does its table show the user's own metrics?
 
@@ -107,6 +107,7 @@ def foreign(self:Phase):
     every = {k: None for p in phases.values() for k in p.takes} # in the table's order
     return [k for k in every if k not in self.takes]
 
+# %% ../nbs/03g_phases.ipynb #a76e4a4b
 @patch
 def choose(self:Phase,
     given:dict # Settings of any phases, and of `fit_one_cycle`
@@ -124,13 +125,6 @@ class PhaseLoss(BaseLoss):
         self.predicting,self.given = False,None
         self._reduction = 'mean'
 
-    def __call__(self, pred, *targ, **kwargs):
-        if self.given is not None: return self.given # by `forward` itself, as under DDP
-        if not self.predicting: return getattr(self.model, self.phase.loss)(pred, *targ)
-        plain_function = not hasattr(self.func, 'reduction')
-        if plain_function and self._reduction != 'mean': kwargs = {'reduction': self._reduction, **kwargs}
-        return self.func(pred, *targ, **kwargs)
-
     @property
     def func(self): return self.model.pred_loss
     @property
@@ -142,7 +136,16 @@ class PhaseLoss(BaseLoss):
     @property
     def y_int(self): return getattr(self.func, 'y_int', False)
 
-# %% ../nbs/03g_phases.ipynb #825e9efd
+# %% ../nbs/03g_phases.ipynb #be7a731e
+@patch
+def __call__(self:PhaseLoss, pred, *targ, **kwargs):
+    if self.given is not None: return self.given
+    if not self.predicting: return getattr(self.model, self.phase.loss)(pred, *targ)
+    a_function = not hasattr(self.func, 'reduction')
+    if a_function and self._reduction != 'mean': kwargs = {'reduction': self._reduction, **kwargs}
+    return self.func(pred, *targ, **kwargs)
+
+# %% ../nbs/03g_phases.ipynb #ad52aafa
 @patch
 def activation(self:PhaseLoss, x): return getcallable(self.func, 'activation')(x)
 @patch
@@ -182,6 +185,7 @@ def sliced_wasserstein(
     projected = (z @ F.normalize(dirs, dim=0)).sort(0).values
     return ((projected - quantiles[:,None])**2).mean().sqrt().item()
 
+# %% ../nbs/03g_phases.ipynb #be58de01
 def gaussian_swd(
     n:int, # Rows
     dims:int, # Latent dimensions
@@ -192,7 +196,7 @@ def gaussian_swd(
     g = torch.Generator().manual_seed(seed)
     return sum(sliced_wasserstein(torch.randn(n, dims, generator=g)) for _ in range(repeats)) / repeats
 
-# %% ../nbs/03g_phases.ipynb #789a83c3
+# %% ../nbs/03g_phases.ipynb #73efaea3
 class LatentDistance(Metric):
     "Sliced Wasserstein distance to N(0, I) of all the latent vectors of an epoch"
     name = 'swd'
@@ -205,6 +209,7 @@ class LatentDistance(Metric):
         self.zs = []
         return value
 
+# %% ../nbs/03g_phases.ipynb #6bc5af71
 def phase_metric(
     name:str # A column of a phase's table
 ) -> Metric:
@@ -226,28 +231,36 @@ class OrdinalLoss:
         loss = self.mse * (s-y).pow(2).mean(1)
         if self.ordinal: loss = loss + self.ordinal * _disorder(s, y)
         return loss.mean() if self.reduction == 'mean' else loss
-    def activation(self,
-        x # Scores
-    ):
-        "Scores are predictions as they are"
-        return x
-    def decodes(self,
-        x # Scores
-    ):
-        "Scores are predictions as they are"
-        return x
 
-# %% ../nbs/03g_phases.ipynb #cbd2675b
+# %% ../nbs/03g_phases.ipynb #fc4f6001
+@patch
+def activation(self:OrdinalLoss,
+    x # Scores
+):
+    "Scores are predictions as they are"
+    return x
+
+@patch
+def decodes(self:OrdinalLoss,
+    x # Scores
+):
+    "Scores are predictions as they are"
+    return x
+
+# %% ../nbs/03g_phases.ipynb #0cc9c371
 def _as_rows(o):
     "`[B, outputs]`, in fp32"
     return o.as_subclass(torch.Tensor).reshape(len(o), -1).float()
 
+# %% ../nbs/03g_phases.ipynb #6508f075
 def _unlike_outputs(s, y):
     "What is wrong where scores and targets have different widths, and what to do"
     n = y.shape[1]
-    return (f"The model gives {s.shape[1]} scores for each of {len(s)} items, and the targets are {n} for each of {len(y)}: "
+    return (f"The model gives {s.shape[1]} scores for each of {len(s)} items, "
+            f"and the targets are {n} for each of {len(y)}: "
             f"as many are needed, by `RegressionBlock(n_out={n})` or `aae_learner(..., n_out={n})`.")
 
+# %% ../nbs/03g_phases.ipynb #56820021
 def _disorder(s, y):
     "The ordinal term of each item, `[B]`"
     ds = s[:,None] - s[None]
