@@ -33,7 +33,7 @@ class AdversarialGame(Callback):
     @property
     def aae(self): return self.learn.aae
     @property
-    def alternating(self): return self.learn.phase_loss.phase.name == 'adversarial'
+    def alternating(self): return self.learn.phase_loss.phase.alternating
 
 # %% ../nbs/03a_callbacks.ipynb #6145bfb0
 @patch

@@ -405,5 +405,3 @@ def check_files(
     _warn_of_odd(odd)
     if isinstance(source, DataLoaders): _check_shapes(source, found)
     return odd
-
-_check_files = check_files # where a parameter has its name

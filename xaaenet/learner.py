@@ -1,4 +1,4 @@
-"""`aae_learner` makes a fastai `Learner` of an `AAE`, and trains it in three phases: adversarial, denoising autoencoder, classifier
+"""`aae_learner` makes a fastai `Learner` of an `AAE`, which is trained in phases
 
 Docs: https://xaaenet.github.io/xaaenet/learner.html.md"""
 
@@ -8,30 +8,28 @@ Docs: https://xaaenet.github.io/xaaenet/learner.html.md"""
 __all__ = ['AAELearner', 'aae_splitter', 'aae_learner']
 
 # %% ../nbs/04_learner.ipynb #68230f91
-import json, threading, warnings
-from contextlib import ExitStack, contextmanager, nullcontext
+import threading
+from contextlib import contextmanager, nullcontext
 
-import xaaenet
 from fastai.vision.all import *
 from fastai.callback.fp16 import AMPMode
-from fastai.callback.tracker import EarlyStoppingCallback
 from torchvision.models import resnet34
 
 from .tasks import target_task
 from .model import *
 from .onnx import * # gives `AAE` its `to_onnx`
 from .data import *
-from .data import _check_files, _check_loss, _check_sizes
-from .phases import *
-from .phases import _phase_metrics
+from .data import _check_loss, _check_sizes
 from .callbacks import *
 from .callbacks import _not_finite
 from .checkpoint import *
-from .checkpoint import _check_folder
 from .distributed import *
-from .distributed import _first_does, _of_all, _with
-from .resume import *
+from .distributed import _with
 from .hardware import *
+from .phases import *
+from .phase_files import *
+from .phase_fit import *
+from .phase_fit import _mended
 
 # %% ../nbs/04_learner.ipynb #4e2b5911
 class AAELearner(Learner):
@@ -43,36 +41,57 @@ class AAELearner(Learner):
         pretrained:bool=False, # Is the encoder pretrained? Then the adversarial phase leaves it alone by default
         **kwargs # Passed to `Learner`
     ):
-        self.pretrained,self.mode_lock = pretrained,threading.RLock()
-        self._mets,self.phase_loss = _phase_metrics(),PhaseLoss(model) # `loss_func` itself may be wrapped, by MixUp say
+        self.pretrained = pretrained
+        self.mode_lock = threading.RLock()
+        self.phase_loss = PhaseLoss(model)
+        self._columns = {} # metrics by the names of their columns
         super().__init__(dls, model, loss_func=self.phase_loss, cbs=L(AdversarialGame()) + L(cbs), **kwargs)
 
     @property
-    def aae(self):
-        "The `AAE` itself, also where `model` is wrapped, as under DDP"
-        return self.phase_loss.model
-    @property
-    def phase(self): return self.phase_loss.phase.name
-    @property
-    def records(self): return self.__dict__.setdefault('_records', {})
-    @property
     def metrics(self):
+        "Parts of the loss of this phase, and the user's metrics where they mean something"
         if self.phase_loss.predicting: return L()
-        mets = self._mets[self.phase] if self.aae.cons_weight else self._mets[self.phase].filter(lambda m: m.name != 'cons')
-        return mets + (self._metrics if self.phase == 'classifier' else L())
+        phase = self.phase_loss.phase
+        columns = L(self._columns.setdefault(o, phase_metric(o)) for o in phase.columns(self.aae))
+        return columns + self._metrics if phase.user_metrics else columns
     @metrics.setter
     def metrics(self, v): self._metrics = L(v).map(mk_metric)
 
-    def __getstate__(self): return {k: v for k,v in super().__getstate__().items() if k not in ('mode_lock', '_reference')} # the latter holds latent vectors of training images
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        self.mode_lock = threading.RLock()
-
-    def to_detach(self, b, cpu=True, gather=True): # gather what a loader has dealt out to several processes, and nothing else
-        return super().to_detach(b, cpu, gather and hasattr(getattr(self, 'dl', None), 'world_size'))
-
     def to_fp16(self, **kwargs): return self.to_fp32().add_cb(DeviceMixedPrecision(**kwargs))
     def to_bf16(self): return self.to_fp32().add_cb(DeviceMixedPrecision(amp_mode=AMPMode.BF16))
+
+# %% ../nbs/04_learner.ipynb #60857e8c
+@patch(as_prop=True)
+def aae(self:AAELearner):
+    "The `AAE` itself, also where `model` is wrapped, as under DDP"
+    return self.phase_loss.model
+
+@patch(as_prop=True)
+def phase(self:AAELearner):
+    "Name of the phase that a fit would train now"
+    return self.phase_loss.phase.name
+
+@patch(as_prop=True)
+def records(self:AAELearner):
+    "A record of each phase that was run or loaded, by name"
+    return self.__dict__.setdefault('_records', {})
+
+# %% ../nbs/04_learner.ipynb #e9970163
+@patch
+def __getstate__(self:AAELearner):
+    return {k: v for k,v in Learner.__getstate__(self).items() if k not in ('mode_lock', '_reference')}
+
+@patch
+def __setstate__(self:AAELearner, state):
+    Learner.__setstate__(self, state)
+    self.mode_lock = threading.RLock()
+
+# %% ../nbs/04_learner.ipynb #e7190571
+@patch
+def to_detach(self:AAELearner, b, cpu=True, gather=True):
+    "Gather what a loader has dealt out to several processes, and nothing else"
+    dealt_out = hasattr(getattr(self, 'dl', None), 'world_size')
+    return Learner.to_detach(self, b, cpu, gather and dealt_out)
 
 # %% ../nbs/04_learner.ipynb #c085ffce
 @patch
@@ -81,14 +100,13 @@ def in_phase(self:AAELearner,
     name:str # 'adversarial', 'autoencoder' or 'classifier'; or `phases.adversarial`, ..., which a notebook completes
 ):
     "Make `name` the phase of whatever `fit` is called inside"
-    name = getattr(name, 'name', name)
-    if name not in phases: raise ValueError(f"There is no phase '{name}': the phases are {', '.join(phases)}.")
-    with _with(self.phase_loss, phase=phases[name]): yield self
+    with _with(self.phase_loss, phase=as_phase(name)): yield self
 
+# %% ../nbs/04_learner.ipynb #e2f87206
 @patch
 @contextmanager
 def _mode(self:AAELearner, predicting=False, **attrs):
-    "Set attributes of the model for a while, one thread at a time; leave autocast and drop the game's batches whatever happens"
+    "Set attributes of the model for a while, one thread at a time; no autocast, DDP or batch is left behind"
     with self.mode_lock, _with(self.aae, **attrs), _with(self.phase_loss, predicting=predicting):
         try: yield
         finally:
@@ -96,29 +114,21 @@ def _mode(self:AAELearner, predicting=False, **attrs):
             for cb in self._grab_cbs(AdversarialGame): cb.zs = []
             for cb in self._grab_cbs(DistributedPhases): cb.unwrap()
 
-# %% ../nbs/04_learner.ipynb #97b260fa
+# %% ../nbs/04_learner.ipynb #156becd7
 @patch
-@contextmanager
-def _mended(self:AAELearner):
-    "After an error or an interrupted cell: no dead progress bar, no batch in memory, no callback asleep, no stray gradient"
-    logger = self.logger
-    try: yield
-    except BaseException:
-        self.logger = logger
-        for cb in self.cbs:
-            cb.run = True
-            if isinstance(cb, ProgressCallback): vars(cb).pop('mbar', None)
-        self._end_cleanup()
-        self.zero_grad()
-        raise
+def _has_no_number(self:AAELearner):
+    "Does the batch, or the picture that was made of it, hold something that isn't a finite number?"
+    picture = self.aae.decoder_output
+    return _not_finite((*self.xb, *self.yb)) or picture is not None and not picture.isfinite().all()
 
+# %% ../nbs/04_learner.ipynb #f980c5a8
 @patch
 def _do_one_batch(self:AAELearner):
-    "MS-SSIM refuses what isn't a number before there is a loss to look at"
+    "fastai's, but where a batch can't be computed because it holds a NaN, `StopAtNaN` ends the fit"
     try: Learner._do_one_batch(self)
     except ValueError:
-        watch, pic = first(self.cbs.filter(risinstance(StopAtNaN))), self.aae.decoder_output
-        if watch and self.training and (_not_finite((*self.xb, *self.yb)) or pic is not None and not pic.isfinite().all()): watch.stop()
+        watch = first(self.cbs.filter(risinstance(StopAtNaN)))
+        if watch and self.training and self._has_no_number(): watch.stop()
         raise
 
 # %% ../nbs/04_learner.ipynb #8d11b151
@@ -127,13 +137,14 @@ def fit(self:AAELearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, s
     "Fit the current phase; the decoder runs only where its picture is needed"
     _check_sizes(self.dls, num_distrib() if hasattr(self, 'distributed') else 1)
     kept = keep_memory() if self.aae.mean.device.type == 'cpu' else nullcontext()
-    with self._mode(decoding=self.phase_loss.phase.decoding, gen_train=True), kept, self._mended():
+    with self._mode(decoding=self.phase_loss.phase.decoding, gen_train=True), kept, _mended(self):
         Learner.fit(self, n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
 
 @patch
 def get_preds(self:AAELearner, *args, **kwargs):
     "fastai's `get_preds`, without the decoder; `with_loss` gives the prediction loss of each item"
-    with self._mode(predicting=True, decoding=False), self.removed_cbs(self._grab_cbs(DistributedPhases)): return Learner.get_preds(self, *args, **kwargs)
+    with self._mode(predicting=True, decoding=False), self.removed_cbs(self._grab_cbs(DistributedPhases)):
+        return Learner.get_preds(self, *args, **kwargs)
 
 # %% ../nbs/04_learner.ipynb #6381512c
 @patch
@@ -145,9 +156,12 @@ def to_distributed(self:AAELearner,
     if num_distrib() < 2: return self
     self.add_cb(DistributedPhases(sync_bn, **kwargs))
     if all(hasattr(dl, 'to') for dl in self.dls.loaders): self.dls.to(self.distributed.device)
-    if rank_distrib(): self.distributed.bars = self._grab_cbs(ProgressCallback); self.remove_cbs(self.distributed.bars)
+    if rank_distrib():
+        self.distributed.bars = self._grab_cbs(ProgressCallback)
+        self.remove_cbs(self.distributed.bars)
     return self
 
+# %% ../nbs/04_learner.ipynb #811c9088
 @patch
 def detach_distributed(self:AAELearner):
     "Remove `DistributedPhases`"
@@ -166,26 +180,40 @@ def distrib_ctx(self:AAELearner,
 ):
     "Train in all the processes of `accelerate launch` (or `torchrun`) together; does nothing where there is one"
     try: import fastai.distributed
-    except (ImportError, NameError) as e: raise ImportError("Several processes need accelerate: `pip install accelerate` first.") from e # fastai's module needs it too
-    with Learner.distrib_ctx(self, sync_bn, in_notebook and torch.cuda.is_available(), **kwargs): yield self # fastai takes a GPU for each process of a notebook
+    except (ImportError, NameError) as e: # fastai's module needs it too
+        raise ImportError("Several processes need accelerate: `pip install accelerate` first.") from e
+    with Learner.distrib_ctx(self, sync_bn, in_notebook and torch.cuda.is_available(), **kwargs): yield self
 
 # %% ../nbs/04_learner.ipynb #b72f3205
 def aae_splitter(
     model:AAE # To be split
 ) -> L: # Two groups: the encoder's parameters, and all others
     "Split into encoder and the rest, frozen parameters included, as `unet_learner` does"
-    return L(model.encoder, nn.ModuleList([m for n,m in model.named_children() if n != 'encoder'])).map(params)
+    rest = [m for n,m in model.named_children() if n != 'encoder']
+    return L(model.encoder, nn.ModuleList(rest)).map(params)
 
+# %% ../nbs/04_learner.ipynb #c05bde1e
+def _readable(dls, files):
+    "A copy of `dls` whose images are in [0, 1], and, if `files`, can all be read"
+    dls = strip_normalize(dls)
+    if files: check_files(dls)
+    return dls
 
+def _prediction_loss(dls, loss_func):
+    "`loss_func`, or what the data set names as its loss"
+    loss_func = ifnone(loss_func, getattr(dls.train_ds, 'loss_func', None))
+    if loss_func is not None: return loss_func
+    raise ValueError("The prediction loss can't be told from the dls: "
+                     "pass `loss_func`, for instance `CrossEntropyLossFlat()`.")
 
 # %% ../nbs/04_learner.ipynb #0e04e107
-@delegates(AAE.__init__, but=['input_size', 'input_channels', 'classes', 'gen_train', 'loss_func', 'arch', 'pretrained', 'task'])
+@delegates(AAE.__init__, but=['input_size', 'input_channels', 'classes', 'gen_train'])
 def aae_learner(
     dls:DataLoaders, # Images, and categories, labels or scores
     arch=resnet34, # Constructor, name of a timm network, or an `nn.Module` that is an encoder
     pretrained:bool=True, # Load the encoder's pretrained weights?
     n_out:int=None, # Outputs of the head; read from `dls` by default
-    task:str=None, # 'category', 'labels' (several an image) or 'score'; told from the targets and `loss_func` by default
+    task:str=None, # 'category', 'labels' (several an image) or 'score'; told from targets and loss by default
     loss_func=None, # Prediction loss; that of `dls` by default
     opt_func=FusedAdam, # Makes the optimizer
     lr:float=1e-3, # Default learning rate
@@ -203,17 +231,16 @@ def aae_learner(
     **kwargs
 ) -> AAELearner:
     "Build a learner of an `AAE` that fits `dls`"
-    dls = strip_normalize(dls)
-    if check_files: _check_files(dls)
+    dls = _readable(dls, check_files)
     if seed is not None: seed_all(seed, dls.loaders)
     (x, y, *_), n_out = check_dls(dls, n_out)
-    loss_func = ifnone(loss_func, getattr(dls.train_ds, 'loss_func', None))
-    if loss_func is None: raise ValueError("The prediction loss can't be told from the dls: pass `loss_func`, for instance `CrossEntropyLossFlat()`.")
+    loss_func = _prediction_loss(dls, loss_func)
     _check_loss(loss_func, y, n_out)
-    model = AAE(tuple(x.shape[-2:]), x.shape[1], classes=n_out, arch=arch, pretrained=pretrained, loss_func=loss_func, task=task or target_task(y, loss_func), **kwargs)
-    learn = AAELearner(dls, model, opt_func=opt_func, lr=lr, splitter=splitter, cbs=cbs, metrics=metrics, path=path, model_dir=model_dir,
-                       wd=wd, wd_bn_bias=wd_bn_bias, train_bn=train_bn, moms=moms, pretrained=pretrained and not isinstance(arch, nn.Module))
-    return learn
+    model = AAE(tuple(x.shape[-2:]), x.shape[1], classes=n_out, arch=arch, pretrained=pretrained, loss_func=loss_func,
+                task=task or target_task(y, loss_func), **kwargs)
+    return AAELearner(dls, model, pretrained=pretrained and not isinstance(arch, nn.Module), opt_func=opt_func, lr=lr,
+                      splitter=splitter, cbs=cbs, metrics=metrics, path=path, model_dir=model_dir, wd=wd,
+                      wd_bn_bias=wd_bn_bias, train_bn=train_bn, moms=moms)
 
 # %% ../nbs/04_learner.ipynb #2f127949
 class _WithDecoder(GetAttr):
@@ -224,193 +251,84 @@ class _WithDecoder(GetAttr):
     def __exit__(self, *args): pass
     def get_preds(self, dl, **kwargs):
         model = self.learn.aae
+        images = dl[0][0].to(model.mean)
         try:
-            with torch.no_grad(), evaluating(model), _with(model, decoding=True): model(dl[0][0].to(model.mean))
+            with torch.no_grad(), evaluating(model), _with(model, decoding=True): model(images)
         finally: model._forget()
 
+# %% ../nbs/04_learner.ipynb #58580bac
 @patch
 def summary(self:AAELearner):
     "The five parts, every layer, optimizer, loss and callbacks"
-    with self.mode_lock: return PrettyString(f"{self.aae.parts().to_string()}\n\n{Learner.summary(_WithDecoder(self))}")
+    with self.mode_lock:
+        return PrettyString(f'{self.aae.parts().to_string()}\n\n{Learner.summary(_WithDecoder(self))}')
 
 # %% ../nbs/04_learner.ipynb #8873d14b
-def _n_rows(dl): return f'{len(dl.dataset):,}' if hasattr(getattr(dl, 'dataset', None), '__len__') else '?'
+def _n_rows(dl):
+    "How many items a loader has, as text"
+    return f'{len(dl.dataset):,}' if hasattr(getattr(dl, 'dataset', None), '__len__') else '?'
 
+# %% ../nbs/04_learner.ipynb #5f9f177b
 @patch
 def __repr__(self:AAELearner):
-    m, n = self.aae, [_n_rows(dl) for dl in self.dls.loaders[:2]]
-    return (f"AAELearner of {m.classes} {m.task.outputs_word} on images of {m.input_channels}x{'x'.join(map(str, m.input_size))}: "
-            f"{' training and '.join(n)} validation images, trained so far: {', '.join(self.records) or 'nothing'}")
+    model, sizes = self.aae, map(_n_rows, self.dls.loaders[:2])
+    shape = 'x'.join(map(str, (model.input_channels, *model.input_size)))
+    return (f"AAELearner of {model.classes} {model.task.outputs_word} on images of {shape}: "
+            f"{' training and '.join(sizes)} validation images, trained so far: {', '.join(self.records) or 'nothing'}")
 
+# %% ../nbs/04_learner.ipynb #722b59cf
 @patch
 def _repr_html_(self:AAELearner):
-    rows = {k: {'best epoch': o['best_epoch'], **o['metrics']} for k,o in self.records.items()}
-    df = pd.DataFrame(rows).T
-    if rows: df['best epoch'] = df['best epoch'].astype('Int64')
-    return f"<p>{self!r}</p>{self.aae._repr_html_()}" + (df.to_html(float_format='{:.4f}'.format, na_rep='') if rows else '')
+    "Repr, the model's parts, and a table of the phases that were trained"
+    html = f"<p>{self!r}</p>{self.aae._repr_html_()}"
+    if not self.records: return html
+    df = pd.DataFrame({k: {'best epoch': o['best_epoch'], **o['metrics']} for k,o in self.records.items()}).T
+    df['best epoch'] = df['best epoch'].astype('Int64')
+    return html + df.to_html(float_format='{:.4f}'.format, na_rep='')
 
 # %% ../nbs/04_learner.ipynb #96278199
+@patch(as_prop=True)
+def phase_files(self:AAELearner):
+    "What the phases have left on disk"
+    return PhaseFiles(self)
+
 @patch
 def phase_file(self:AAELearner,
     phase:str # Name of a phase
 ) -> Path:
     "Where `phase` leaves its weights and its record"
-    return self.path/self.model_dir/f'aae-{phase}.safetensors'
-
-@patch
-def _forget_phases(self:AAELearner, phase, resume):
-    "Remove what `phase` and those after it have left: what's trained from here on isn't what it says. The half of `phase` that is to be gone on with stays"
-    def forget():
-        _check_folder(self.path/self.model_dir)
-        later = list(phases)[list(phases).index(phase):]
-        for o in later:
-            for f in (self.phase_file(o), *self.phase_file(o).parent.glob(f'.aae-{o}*')): f.unlink(missing_ok=True) # the latter were half written at a crash
-        for o in later[resume:]: self._forget_unfinished(o)
-    _first_does(forget)
-
-@patch
-def _forget_unfinished(self:AAELearner, phase):
-    for f in (self.path/self.model_dir).glob(f'aae-{phase}-*.safetensors'): f.unlink(missing_ok=True)
-
-# %% ../nbs/04_learner.ipynb #792645b0
-def _config(model):
-    "What a model was made with"
-    return dict({k: getattr(model, k) for k in ('input_size', 'input_channels', 'encoding_dims', 'classes', 'skip_dropout')}, task=model.task.name)
-
-@patch
-def _save_phase(self:AAELearner, phase, record):
-    state = dict(kind='phase', record=json.loads(json.dumps(record, default=str)), config=_config(self.aae), model=self.aae.state_dict(), rng=_of_all(rng_state(self.dls.loaders)))
-    try: _first_does(partial(save_checkpoint, self.phase_file(phase), state))
-    except OSError as e: warnings.warn(f"{self.phase_file(phase)} couldn't be written ({e.strerror or e}), so this phase can't be loaded later: the learner has its weights, `learn.export` keeps them.")
-
-# %% ../nbs/04_learner.ipynb #b3438ce5
-@contextmanager
-def _without_grad(params):
-    "What has a rate of 0 needs no gradient"
-    still = [p for p in params if p.requires_grad]
-    for p in still: p.requires_grad_(False)
-    try: yield
-    finally:
-        for p in still: p.requires_grad_(True)
-
-@patch
-def _phase_cbs(self:AAELearner, phase, patience, save, resume, every, settings):
-    "Callbacks of a phase: best weights, early stopping, the watch, and its checkpoints"
-    p, cbs = phases[phase], L(KeepBest(phases[phase].monitor), StopAtNaN(warn=False), WatchCollapse())
-    if patience is not None: cbs.append(EarlyStoppingCallback(p.monitor, comp=np.less, patience=patience))
-    return cbs + L(ResumeCallback(f'aae-{phase}', every, resume, strict=False, settings=settings) if save else None)
+    return self.phase_files.path(phase)
 
 # %% ../nbs/04_learner.ipynb #8937bde4
 @patch
-def _fit_phase(self:AAELearner, phase, n_epoch, lr, body_lr, patience, save, resume, every, cbs, weights, settings=None, **kwargs):
-    "Fit `n_epoch` of `phase`, keep its best epoch and save it"
+def fit_phase(self:AAELearner,
+    phase:str, # Name of a phase, or the `Phase` itself
+    n_epoch:int, # Epochs
+    lr:float=None, # Highest learning rate of the one-cycle schedule; the learner's by default
+    body_lr:float=None, # The encoder's rate; `lr` by default, or 0 where it is pretrained and the phase spares it
+    patience:int=None, # Stop after so many epochs without a better one
+    save:bool=True, # Leave checkpoints?
+    resume:bool=False, # Go on where this phase was cut off, if it was?
+    every:int=None, # Batches from one checkpoint of the unfinished phase to the next, as `ResumeCallback` has it
+    cbs=None, # Callbacks
+    **kwargs # Settings and loss weights of the phase; all others are passed to `fit_one_cycle`
+) -> dict: # What was done, and the best epoch's metrics
+    "Fit one phase, go back to its best epoch, and leave its file"
     if n_epoch < 1: raise ValueError(f"A phase needs an epoch or more, not {n_epoch}.")
-    model, lr, n_groups = self.aae, ifnone(lr, self.lr), len(self.splitter(self.aae))
-    weights = {f'{k}_weight': ifnone(v, getattr(model, f'{k}_weight')) for k,v in weights.items()}
-    settings = dict(epochs=n_epoch, lr=lr, body_lr=body_lr, patience=patience, **weights, **(settings or {}), **kwargs)
-    after = [o for o in self.records if o != phase]
-    if save: self._forget_phases(phase, resume)
-    lrs = lr if body_lr is None or n_groups < 2 or isinstance(lr, slice) else [body_lr]*(n_groups-1) + [lr]
-    still = [p for g in self.splitter(model)[:-1] for p in g] if lrs is not lr and body_lr == 0 else []
-    best, watch, *_ = own = self._phase_cbs(phase, patience, save, resume, every, dict(settings, after=after))
-    with self.in_phase(phase), _with(model, **weights), _without_grad(still):
-        self.fit_one_cycle(n_epoch, lrs, cbs=own + L(cbs), reset_opt=True, **kwargs)
-    metrics = dict(zip(self.recorder.metric_names[1:-1], best.row or []))
-    record = dict(phase=phase, settings=settings, after=after, best_epoch=best.best_epoch, metrics=metrics, version=xaaenet.__version__)
-    if watch.found: record['stopped'] = watch.found
-    if save and best.best_epoch is not None: self._save_phase(phase, record)
-    if watch.found: raise FloatingPointError(f"{watch.found} The {phase} phase was stopped, and the learner has its weights " + ("from before it." if best.best_epoch is None else f"of epoch {best.best_epoch}, its best."))
-    if save: _first_does(partial(self._forget_unfinished, phase))
-    self.records[phase] = record
+    phase = as_phase(phase)
+    body_lr = ifnone(body_lr, phase.default_body_lr(self.pretrained))
+    common = dict(epochs=n_epoch, lr=ifnone(lr, self.lr), body_lr=body_lr, patience=patience)
+    fit = plan_fit(self, phase, common, kwargs)
+    cbs = fit.callbacks(save, resume, every) + L(cbs)
+    if save: self.phase_files.forget_from(phase.name, resume)
+    with self.in_phase(phase), fit.set_up() as rates:
+        self.fit_one_cycle(n_epoch, rates, cbs=cbs, reset_opt=True, **fit.schedule)
+    record = fit.record()
+    if save and fit.best.best_epoch is not None: self.phase_files.save(phase.name, record)
+    fit.raise_if_stopped()
+    if save: self.phase_files.forget_unfinished(phase.name)
+    self.records[phase.name] = record
     return record
-
-# %% ../nbs/04_learner.ipynb #d5bc5ca4
-@patch
-def fit_adversarial(self:AAELearner,
-    n_epoch:int, # Epochs
-    lr:float=None, # Highest learning rate of the one-cycle schedule; the learner's by default
-    body_lr:float=None, # The encoder's rate; 0 by default where it is pretrained, so that its features stay, and `lr` elsewhere
-    n_disc:int=1, # Discriminator steps in a row
-    n_gen:int=1, # Generator steps in a row
-    adaptive:bool=False, # Lean to the losing side?
-    cov_weight:float=None, # Weight of the decorrelation of z; the model's by default
-    patience:int=None, # Stop after so many epochs without a better `swd`
-    save:bool=True, # Leave checkpoints?
-    resume:bool=False, # Go on where this phase was cut off, if it was?
-    every:int=None, # Batches from one checkpoint of the unfinished phase to the next; by default 100, or more where writing would take over a twentieth of the time
-    cbs=None, # Callbacks
-    **kwargs # Passed to `fit_one_cycle`
-) -> dict: # What was done, and the best epoch's metrics
-    "Adversarial phase: bring z to N(0, I), without the decoder"
-    if body_lr is None and self.pretrained: body_lr = 0.
-    self.adversarial_game.set_turns(n_disc, n_gen, adaptive)
-    return self._fit_phase('adversarial', n_epoch, lr, body_lr, patience, save, resume, every, cbs, dict(cov=cov_weight), dict(n_disc=n_disc, n_gen=n_gen, adaptive=adaptive), **kwargs)
-
-# %% ../nbs/04_learner.ipynb #f87d5491
-@patch
-def fit_autoencoder(self:AAELearner,
-    n_epoch:int, # Epochs
-    lr:float=None, # Highest learning rate of the one-cycle schedule; the learner's by default
-    body_lr:float=None, # The encoder's rate; `lr` by default
-    noise:float=0.1, # Standard deviation of the Gaussian noise on the input
-    mask:float=0.25, # Largest side of the black square as a share of the shorter edge
-    rec_weight:float=None, # Weight of the reconstruction loss; the model's by default
-    adv_weight:float=None, # Weight of the generator's loss; the model's by default
-    cov_weight:float=None, # Weight of the decorrelation of z within it; the model's by default
-    patience:int=None, # Stop after so many epochs without a better `rec`
-    save:bool=True, # Leave checkpoints?
-    resume:bool=False, # Go on where this phase was cut off, if it was?
-    every:int=None, # Batches from one checkpoint of the unfinished phase to the next; by default 100, or more where writing would take over a twentieth of the time
-    cbs=None, # Callbacks
-    **kwargs # Passed to `fit_one_cycle`
-) -> dict: # What was done, and the best epoch's metrics
-    "Autoencoder phase: paint the clean image from a corrupted one, and stay Gaussian"
-    return self._fit_phase('autoencoder', n_epoch, lr, body_lr, patience, save, resume, every, L(Denoise(noise, mask)) + L(cbs), dict(rec=rec_weight, adv=adv_weight, cov=cov_weight),
-                           dict(noise=noise, mask=mask), **kwargs)
-
-# %% ../nbs/04_learner.ipynb #d550c759
-@patch
-def fit_classifier(self:AAELearner,
-    n_epoch:int, # Epochs
-    lr:float=None, # Highest learning rate of the one-cycle schedule; the learner's by default
-    body_lr:float=None, # The encoder's rate; `lr` by default
-    rec_weight:float=None, # Weight of the reconstruction loss; the model's by default
-    adv_weight:float=None, # Weight of the generator's loss; the model's by default
-    cov_weight:float=None, # Weight of the decorrelation of z within it; the model's by default
-    pred_weight:float=None, # Weight of the prediction loss; the model's by default
-    cons_weight:float=None, # Weight of the consistency of walked pictures; the model's by default, 0 leaves it out
-    patience:int=None, # Stop after so many epochs without a better `pred`
-    save:bool=True, # Leave checkpoints?
-    resume:bool=False, # Go on where this phase was cut off, if it was?
-    every:int=None, # Batches from one checkpoint of the unfinished phase to the next; by default 100, or more where writing would take over a twentieth of the time
-    cbs=None, # Callbacks
-    **kwargs # Passed to `fit_one_cycle`
-) -> dict: # What was done, and the best epoch's metrics
-    "Classifier phase: predict from z, keep painting, and stay Gaussian"
-    return self._fit_phase('classifier', n_epoch, lr, body_lr, patience, save, resume, every, cbs, dict(rec=rec_weight, adv=adv_weight, cov=cov_weight, pred=pred_weight, cons=cons_weight), **kwargs)
-
-# %% ../nbs/04_learner.ipynb #e8b4390a
-@patch
-def _read_phase(self:AAELearner, phase):
-    "What `phase` has left"
-    f = self.phase_file(phase)
-    if not f.exists(): raise FileNotFoundError(f"There is no finished {phase} phase in {f.parent}.")
-    state, mine = load_checkpoint(f), _config(self.aae)
-    if state.get('kind') != 'phase': raise DamagedCheckpoint(f"{f} holds no phase: remove it.")
-    other = [f'{k}={state["config"].get(k)} and this one {v}' for k,v in mine.items() if state['config'].get(k) != v]
-    if other: raise ValueError(f"{f} holds the weights of another model, which has {'; '.join(other)}: make this one alike, or give this learner another `path`.")
-    return state
-
-@patch
-def _finished(self:AAELearner, phase, settings, after):
-    "What `phase` has left, if it was run with these settings after these phases"
-    if not _first_does(self.phase_file(phase).exists): return None
-    try: state = _first_does(partial(self._read_phase, phase))
-    except DamagedCheckpoint as e: return warnings.warn(f"{e} The {phase} phase is trained again.")
-    was, model = state['record'], self.aae
-    wanted = {k: getattr(model, k) if v is None and k.endswith('_weight') else v for k,v in settings.items()}
-    wanted = json.loads(json.dumps(wanted, default=str))
-    return state if 'stopped' not in was and was['after'] == after and all(k in was['settings'] and was['settings'][k] == v for k,v in wanted.items()) else None
 
 # %% ../nbs/04_learner.ipynb #bed59923
 @patch
@@ -419,11 +337,23 @@ def load_phase(self:AAELearner,
     state:dict=None # What it has left, if that was read already
 ) -> dict: # Its record
     "Load the weights that `phase` ended with"
-    state = state or _first_does(partial(self._read_phase, phase))
+    state = state or self.phase_files.read(phase)
     try: self.aae.load_state_dict(state['model'])
-    except RuntimeError as e: raise ValueError(f"{self.phase_file(phase)} holds the weights of another model: give this learner another `path`.") from e
+    except RuntimeError as e:
+        file = self.phase_file(phase)
+        raise ValueError(f"{file} holds the weights of another model: give this learner another `path`.") from e
     self.records[phase] = state['record']
     return state['record']
+
+# %% ../nbs/04_learner.ipynb #4a19c1a6
+@patch
+def _finished_before(self:AAELearner, phase, settings, after):
+    "The record of `phase`, loaded with all that the next phase depends on, if this run has finished it before"
+    state = self.phase_files.finished(phase, settings, after)
+    if state is None: return None
+    record = self.load_phase(phase, state)
+    set_rng_state(state['rng'][rank_distrib()], self.dls.loaders) # so that the next phase begins as it would have
+    return record
 
 # %% ../nbs/04_learner.ipynb #595e3f82
 @patch
@@ -435,41 +365,85 @@ def fit_phases(self:AAELearner,
     n_disc:int=1, # Discriminator steps in a row, adversarial phase
     n_gen:int=1, # Generator steps in a row, adversarial phase
     adaptive:bool=False, # Lean to the losing side in the adversarial phase?
-    noise:float=0.1, # Standard deviation of the noise, autoencoder phase
+    noise:float=0.1, # Standard deviation of the Gaussian noise on the input, autoencoder phase
     mask:float=0.25, # Largest side of the black square as a share of the shorter edge, autoencoder phase
     rec_weight:float=None, # Weight of the reconstruction loss; the model's by default
     adv_weight:float=None, # Weight of the generator's loss beside it; the model's by default
     cov_weight:float=None, # Weight of the decorrelation of z within the generator's loss; the model's by default
     pred_weight:float=None, # Weight of the prediction loss; the model's by default
-    cons_weight:float=None, # Weight of the consistency of walked pictures in the classifier phase; the model's by default, 0 leaves it out
+    cons_weight:float=None, # Weight of the consistency of walked pictures; the model's by default, 0 leaves it out
     patience:int=None, # Stop a phase after so many epochs without a better one
-    resume:bool=False, # Load the phases that are finished, and go on with the one that isn't?
+    resume:bool=False, # Go on where training was cut off, and load the phases that were finished?
     save:bool=True, # Leave checkpoints?
-    every:int=None, # Batches from one checkpoint of an unfinished phase to the next; by default 100, or more where writing would take over a twentieth of the time
+    every:int=None, # Batches between checkpoints; by default 100, or more where writing takes over 5 % of the time
     seed:int=None, # Of all random numbers
     cbs=None, # Callbacks of every phase
-    **kwargs # Passed to each phase, such as `body_lr`, and on to `fit_one_cycle`
+    **kwargs # Epochs and settings of further phases; all others are passed to each, such as `body_lr` or `pct_start`
 ) -> dict: # A record for each phase that was run or loaded
-    "Train the three phases in order; 0 epochs leave one out"
-    cov, weights = dict(cov_weight=cov_weight), dict(rec_weight=rec_weight, adv_weight=adv_weight, cov_weight=cov_weight)
-    plan = dict(adversarial=(adversarial, dict(n_disc=n_disc, n_gen=n_gen, adaptive=adaptive, **cov)),
-                autoencoder=(autoencoder, dict(noise=noise, mask=mask, **weights)), classifier=(classifier, dict(pred_weight=pred_weight, cons_weight=cons_weight, **weights)))
+    "Train the phases in order; 0 epochs leave one out"
+    epochs = dict(adversarial=adversarial, autoencoder=autoencoder, classifier=classifier)
+    epochs.update({k: kwargs.pop(k) for k in phases if k in kwargs})
+    given = dict(lr=ifnone(lr, self.lr), n_disc=n_disc, n_gen=n_gen, adaptive=adaptive, noise=noise, mask=mask,
+                 rec_weight=rec_weight, adv_weight=adv_weight, cov_weight=cov_weight, pred_weight=pred_weight,
+                 cons_weight=cons_weight, patience=patience, **kwargs)
     if seed is not None: seed_all(seed + rank_distrib(), self.dls.loaders)
     self._records = {}
-    done, say = {}, noop if self.logger is noop or rank_distrib() else print
-    for name,(n, settings) in plan.items():
-        if not n: continue
-        settings = dict(lr=ifnone(lr, self.lr), patience=patience, **settings, **kwargs)
-        was = self._finished(name, dict(epochs=n, **settings), list(done)) if resume else None
-        if was:
-            done[name] = self.load_phase(name, was)
-            set_rng_state(was['rng'][rank_distrib()], self.dls.loaders) # so that the next phase begins as it would have
-            say(f'{name}: finished before, loaded from {self.phase_file(name).name}')
+    saving = dict(save=save, resume=resume, every=every)
+    return self._run_phases([o for o in phases.values() if epochs.get(o.name)], epochs, given, saving, cbs)
+
+# %% ../nbs/04_learner.ipynb #4fb3d0d6
+@patch
+def _run_phases(self:AAELearner, chosen, epochs, given, saving, cbs):
+    "Fit the phases `chosen` one after the other, or load those that this run has finished before"
+    say = noop if self.logger is noop or rank_distrib() else print
+    done = {}
+    for phase in chosen:
+        name, settings = phase.name, phase.choose(given)
+        whole = dict(epochs=epochs[name], **settings)
+        record = self._finished_before(name, whole, list(done)) if saving['resume'] else None
+        if record: say(f'{name}: finished before, loaded from {self.phase_file(name).name}')
         else:
             say(name)
-            done[name] = getattr(self, f'fit_{name}')(n, save=save, cbs=cbs, resume=resume, every=every, **settings)
-            resume = False # what follows a phase that has been trained must be trained
+            record = self.fit_phase(phase, epochs[name], cbs=cbs, **saving, **settings)
+            saving = dict(saving, resume=False)
+        done[name] = record
     return done
+
+# %% ../nbs/04_learner.ipynb #d5bc5ca4
+@patch
+@delegates(AAELearner.fit_phases, but=[*phases, *phases.adversarial.foreign, 'seed'])
+def fit_adversarial(self:AAELearner,
+    n_epoch:int, # Epochs
+    lr:float=None, # Highest learning rate of the one-cycle schedule; the learner's by default
+    body_lr:float=None, # The encoder's rate; by default 0 where it is pretrained, so its features stay, else `lr`
+    **kwargs
+) -> dict: # What was done, and the best epoch's metrics
+    "Adversarial phase: bring z to N(0, I), without the decoder"
+    return self.fit_phase('adversarial', n_epoch, lr, body_lr, **kwargs)
+
+# %% ../nbs/04_learner.ipynb #f87d5491
+@patch
+@delegates(AAELearner.fit_phases, but=[*phases, *phases.autoencoder.foreign, 'seed'])
+def fit_autoencoder(self:AAELearner,
+    n_epoch:int, # Epochs
+    lr:float=None, # Highest learning rate of the one-cycle schedule; the learner's by default
+    body_lr:float=None, # The encoder's rate; `lr` by default
+    **kwargs
+) -> dict: # What was done, and the best epoch's metrics
+    "Autoencoder phase: reconstruct the clean image from a corrupted one, and stay Gaussian"
+    return self.fit_phase('autoencoder', n_epoch, lr, body_lr, **kwargs)
+
+# %% ../nbs/04_learner.ipynb #d550c759
+@patch
+@delegates(AAELearner.fit_phases, but=[*phases, *phases.classifier.foreign, 'seed'])
+def fit_classifier(self:AAELearner,
+    n_epoch:int, # Epochs
+    lr:float=None, # Highest learning rate of the one-cycle schedule; the learner's by default
+    body_lr:float=None, # The encoder's rate; `lr` by default
+    **kwargs
+) -> dict: # What was done, and the best epoch's metrics
+    "Classifier phase: predict from z, keep reconstructing, and stay Gaussian"
+    return self.fit_phase('classifier', n_epoch, lr, body_lr, **kwargs)
 
 # %% ../nbs/04_learner.ipynb #9a166305
 def _label(o):
@@ -477,6 +451,13 @@ def _label(o):
     if isinstance(o, (list, L)): return ';'.join(map(str, o)) or 'none'
     if isinstance(o, torch.Tensor): return ', '.join(f'{v:.2f}' for v in o.flatten().tolist())
     return f'{o:.2f}' if isinstance(o, float) else str(o)
+
+def _show_pair(axs, image, picture):
+    "An image and its reconstruction, `[C, H, W]`, one below the other"
+    for ax,im in zip(axs, (image, picture)):
+        im = im.as_subclass(torch.Tensor).permute(1,2,0)
+        ax.imshow(im if im.shape[-1] == 3 else im.mean(-1), cmap='gray', vmin=0, vmax=1)
+        ax.set(xticks=[], yticks=[])
 
 # %% ../nbs/04_learner.ipynb #7b516b0d
 @patch
@@ -491,59 +472,20 @@ def show_results(self:AAELearner,
     "Show images over their reconstructions, with target and prediction"
     if dl is None: dl = self.dls[ds_idx].new(shuffle=shuffle)
     b = tuple(o[:max_n] for o in dl.one_batch())
+    x, y = b[:2]
     decoded = self.get_preds(dl=[b], with_decoded=True)[2]
     model = self.aae.eval()
-    with torch.no_grad(): pics = model.reconstruct(to_device(b[0], model.mean.device)).cpu()
-    targs, preds = (self.dls.decode_batch((b[0].cpu(), o), max_n=max_n).itemgot(1) for o in (to_cpu(b[1]), decoded))
+    with torch.no_grad(): pics = model.reconstruct(to_device(x, model.mean.device)).cpu()
+    targs, preds = (self.dls.decode_batch((x.cpu(), o), max_n=max_n).itemgot(1) for o in (to_cpu(y), decoded))
     _, axs = plt.subplots(2, len(pics), figsize=figsize or (1.3*len(pics), 3.2), squeeze=False, **kwargs)
     for i,(t,p) in enumerate(zip(targs, preds)):
-        axs[0,i].set_title(f'{_label(t)}\n{_label(p)}', fontsize=9, color='black' if not isinstance(b[1], TensorCategory) else 'green' if t == p else 'red')
-        for ax,im in zip(axs[:,i], (b[0][i].cpu(), pics[i])):
-            im = im.as_subclass(torch.Tensor).permute(1,2,0)
-            ax.imshow(im if im.shape[-1] == 3 else im.mean(-1), cmap='gray', vmin=0, vmax=1); ax.set(xticks=[], yticks=[])
-    axs[0,0].set_ylabel('image'); axs[1,0].set_ylabel('z only' if model.skip_dropout == 1 else 'picture')
+        _show_pair(axs[:,i], x[i].cpu(), pics[i])
+        if isinstance(y, TensorCategory): colour = 'green' if t == p else 'red'
+        else: colour = 'black'
+        axs[0,i].set_title(f'{_label(t)}\n{_label(p)}', fontsize=9, color=colour)
+    axs[0,0].set_ylabel('image')
+    axs[1,0].set_ylabel('z only' if model.skip_dropout == 1 else 'picture')
     return axs
-
-# %% ../nbs/04_learner.ipynb #b230e04b
-@contextmanager
-def _as_before(learn):
-    "Bring optimizer, records of the last fit, and random numbers back"
-    train = [dl for dl in learn.dls.loaders if hasattr(dl, 'rng')]
-    with ExitStack() as stack:
-        stack.enter_context(no_random())
-        for dl in train: stack.enter_context(_with(dl, rng=copy(dl.rng)))
-        stack.enter_context(_with(learn, opt=learn.opt))
-        yield
-
-@patch
-def _find_lr(self:AAELearner, phase, num_it, **kwargs):
-    "fastai's `lr_find` as the phase would train: denoising, and without the encoder where it is left alone"
-    still = params(self.aae.encoder) if phase == 'adversarial' and self.pretrained else []
-    with self.in_phase(phase), self.no_bar(), _without_grad(still), self.added_cbs(Denoise() if phase == 'autoencoder' else []):
-        return self.lr_find(num_it=num_it, show_plot=False, **kwargs)
-
-# %% ../nbs/04_learner.ipynb #004c658e
-@patch
-def lr_find_phases(self:AAELearner,
-    num_it:int=100, # Steps of each search
-    show_plot:bool=True, # Draw the losses?
-    suggest_func=valley, # One of fastai's ways to read a rate off the curve
-    ax=None, # Axes to draw on, one a phase
-    **kwargs # Passed to `lr_find`
-) -> dict: # A learning rate a phase
-    "A learning rate for each phase, from the weights as they are"
-    found, curves = {}, {}
-    for phase in phases:
-        with _as_before(self):
-            found[phase] = self._find_lr(phase, num_it, suggest_funcs=suggest_func, **kwargs)[0]
-            curves[phase] = self.recorder.lrs[:-5], [float(o) for o in self.recorder.losses[:-5]]
-    if show_plot:
-        axs = ax if ax is not None else plt.subplots(1, 3, figsize=(9, 2.4), layout='constrained')[1]
-        for a,(phase,(lrs,losses)) in zip(axs, curves.items()):
-            a.plot(lrs, losses, color='#4477aa'); a.axvline(found[phase], color='#cc6677', ls='--', label=f'{found[phase]:.1e}')
-            a.set(xscale='log', xlabel='learning rate', title=phase); a.legend(frameon=False, fontsize=8)
-        axs[0].set_ylabel('smoothed loss')
-    return found
 
 # %% ../nbs/04_learner.ipynb #dedcd1ad
 @patch

@@ -184,7 +184,7 @@ class Filmstrip(LivePlot):
 @patch
 def note(self:Filmstrip):
     "Paint the images"
-    if self.learn.phase == 'adversarial' and not self.adversarial: return
+    if not self.learn.phase_loss.phase.decoding and not self.adversarial: return
     if self.images is None: self.images = _held_out(self.dls.valid, self.max_n)
     model = self.learn.aae
     with torch.no_grad(), evaluating(model):
