@@ -27,6 +27,7 @@ from xaaenet.axis import *
 from xaaenet.explain import *
 from xaaenet.attributions import *
 from xaaenet.prototypes import *
+from xaaenet.maps import *
 from xaaenet.cues import *
 from xaaenet.association import *
 from xaaenet.edits import *

@@ -26,7 +26,7 @@ from .phases import *
 from .learner import *
 from .latents import *
 from .explain import *
-from .prototypes import *
+from .maps import *
 
 # %% ../nbs/10_demo.ipynb #9cdc0b75
 def _digits():

@@ -11,6 +11,7 @@ __all__ = ['Latents', 'load_latents', 'class_colour']
 import json, math
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fastai.vision.all import *
 
@@ -24,40 +25,110 @@ from .distributed import *
 from .distributed import _first_does
 from .learner import *
 
-# %% ../nbs/05_latents.ipynb #289b0d54
-def _task_names(vocab, n): return [str(o) for o in vocab] if vocab is not None and len(vocab) == n else [str(i) for i in range(n)]
+# %% ../nbs/05_latents.ipynb #e3764c23
+def _fastai_in_order(dl, rows):
+    "A copy of fastai's loader over all or some rows; its subclasses weight or thin out the rows"
+    cls = dict(cls=TfmdDL) if isinstance(dl, TfmdDL) else {}
+    dl = strip_normalize(dl).new(shuffle=False, drop_last=False, **cls)
+    if hasattr(dl.dataset, '__len__'):
+        rows = range(len(dl.dataset)) if rows is None else rows
+        dl.get_idxs = lambda: list(rows)
+    return dl
 
-# %% ../nbs/05_latents.ipynb #96d95836
+# %% ../nbs/05_latents.ipynb #abe34dd2
+def _torch_in_order(dl, rows):
+    "A copy of PyTorch's loader over all or some rows"
+    dataset = dl.dataset if rows is None else torch.utils.data.Subset(dl.dataset, rows)
+    return torch.utils.data.DataLoader(dataset, dl.batch_size, shuffle=False, num_workers=dl.num_workers,
+                                       collate_fn=dl.collate_fn, pin_memory=dl.pin_memory)
+
+# %% ../nbs/05_latents.ipynb #3bf2d5c1
+def _unaugmented(dataset):
+    "A context in which a data set applies the transforms of validation, where it has any of its own"
+    while isinstance(dataset, torch.utils.data.Subset): dataset = dataset.dataset
+    set_split_idx = getattr(dataset, 'set_split_idx', None)
+    return nullcontext() if set_split_idx is None else set_split_idx(1)
+
+# %% ../nbs/05_latents.ipynb #0a1b2c02
+class _InOrder(NamedTuple):
+    "What `_in_order` gives; the context serves one pass"
+    dl:object # The new loader
+    dataset:object # Its data set
+    unaugmented:object # Context to iterate in
+
+# %% ../nbs/05_latents.ipynb #c9ceaeae
+def _in_order(dl, rows=None):
+    "A loader of all or some `rows` of `dl`'s data set in order, without `Normalize` and, in its context, augmentation"
+    if isinstance(dl, DataLoader): dl = _fastai_in_order(dl, rows)
+    elif isinstance(dl, torch.utils.data.DataLoader): dl = _torch_in_order(dl, rows)
+    else: raise TypeError(f"A loader is needed whose data set has an order, not {type(dl).__name__}: "
+                          "use `learn.dls[i]` or `learn.dls.test_dl(items)`.")
+    return _InOrder(dl, dl.dataset, _unaugmented(dl.dataset))
+
+# %% ../nbs/05_latents.ipynb #d877410d
+def _item_name(item, i):
+    "Path or name that an item is or begins with, or else its position `i`"
+    if isinstance(item, (tuple, list, L)) and len(item): item = item[0]
+    return item if isinstance(item, (str, Path)) else i
+
+# %% ../nbs/05_latents.ipynb #9009a3a7
+def _identities(ds, n):
+    "Path or name of each of the `n` rows where the data set knows one, else its position"
+    if isinstance(ds, torch.utils.data.Subset):
+        base = _identities(ds.dataset, len(ds.dataset))
+        return [base[i] for i in ds.indices]
+    items = getattr(ds, 'items', None)
+    if items is None or len(items) != n: return list(range(n))
+    if isinstance(items, pd.DataFrame): return list(items.index)
+    return [_item_name(o, i) for i,o in enumerate(items)]
+
+# %% ../nbs/05_latents.ipynb #289b0d54
 @dataclass
 class Latents:
     "Latent vectors of a data set, with what the model said and what it should have said"
     z:torch.Tensor # `[n, dims]`
     logits:torch.Tensor # `[n, outputs]`
-    targets:torch.Tensor # Classes `[n]`, labels `[n, outputs]`, scores `[n]` or `[n, outputs]`; None where the loader has none
+    targets:torch.Tensor # Classes `[n]`, labels `[n, outputs]`, scores `[n]` or `[n, outputs]`; or None
     items:list # Identity of each row: path, name or position in the data set
     outputs:list # Name of each output
     task:Task='category' # A task or its name: 'category', 'labels' or 'score'
 
     def __post_init__(self): self.task = as_task(self.task)
     def __len__(self): return len(self.z)
-    def __getitem__(self, i):
-        "Some of the rows, by mask, indices or slice"
-        if not isinstance(i, slice): i = torch.as_tensor(np.array(i)) if np.size(i) else torch.zeros(0, dtype=torch.long)
-        i = torch.arange(len(self))[i].reshape(-1)
-        return replace(self, z=self.z[i], logits=self.logits[i], targets=None if self.targets is None else self.targets[i], items=[self.items[k] for k in i.tolist()])
 
-    @property
-    def probs(self):
-        "Probabilities of classes or labels; scores as they are"
-        return self.task.probs(self.logits)
-    @property
-    def preds(self):
-        "Predicted class `[n]`, labels `[n, outputs]` as 0 and 1, or score"
-        return self.task.preds(self.logits)
-    @property
-    def correct(self):
-        "Is each class, or the whole set of labels, right?"
-        return self.task.correct(self.logits, self.targets)
+# %% ../nbs/05_latents.ipynb #96d95836
+def _positions(i, n):
+    "Row numbers, as a tensor, of what is picked from `n` rows by a slice, positions or a mask"
+    if not isinstance(i, slice): # an empty list would be an array of floats
+        i = torch.as_tensor(np.array(i)) if np.size(i) else torch.zeros(0, dtype=torch.long)
+    return torch.arange(n)[i].reshape(-1)
+
+# %% ../nbs/05_latents.ipynb #d3b88470
+@patch
+def __getitem__(self:Latents, i): # Mask, positions or slice
+    "Some of the rows"
+    rows = _positions(i, len(self))
+    targets = None if self.targets is None else self.targets[rows]
+    items = [self.items[k] for k in rows.tolist()]
+    return replace(self, z=self.z[rows], logits=self.logits[rows], targets=targets, items=items)
+
+# %% ../nbs/05_latents.ipynb #a2394c38
+@patch(as_prop=True)
+def probs(self:Latents):
+    "Probabilities of classes or labels; scores as they are"
+    return self.task.probs(self.logits)
+
+# %% ../nbs/05_latents.ipynb #497e2487
+@patch(as_prop=True)
+def preds(self:Latents):
+    "Predicted class `[n]`, labels `[n, outputs]` as 0 and 1, or score"
+    return self.task.preds(self.logits)
+
+# %% ../nbs/05_latents.ipynb #b246bfdb
+@patch(as_prop=True)
+def correct(self:Latents):
+    "Is each class, or the whole set of labels, right?"
+    return self.task.correct(self.logits, self.targets)
 
 # %% ../nbs/05_latents.ipynb #fe756886
 @patch
@@ -67,16 +138,39 @@ def texts(self:Latents,
     "Names of classes or labels, or scores as text"
     return self.task.texts(values, self.outputs)
 
+# %% ../nbs/05_latents.ipynb #8fee9398
 @patch
 def df(self:Latents) -> pd.DataFrame: # Item, target, prediction, probability or logit, z
     "The rows as a table"
-    cols = dict(item=[str(o) for o in self.items]) | self.task.columns(self.logits, self.targets, self.outputs)
-    outs = pd.DataFrame(self.logits.numpy(), columns=[f'logit {n}' for n in self.outputs])
-    return pd.concat([pd.DataFrame(cols), outs, pd.DataFrame(self.z.numpy(), columns=[f'z{i}' for i in range(self.z.shape[1])])], axis=1)
+    said = self.task.columns(self.logits, self.targets, self.outputs)
+    texts = pd.DataFrame(dict(item=[str(o) for o in self.items]) | said)
+    logits = pd.DataFrame(self.logits.numpy(), columns=[f'logit {n}' for n in self.outputs])
+    z = pd.DataFrame(self.z.numpy(), columns=[f'z{i}' for i in range(self.z.shape[1])])
+    return pd.concat([texts, logits, z], axis=1)
 
 # %% ../nbs/05_latents.ipynb #758800dc
 _arrays = 'z', 'logits', 'targets'
 
+# %% ../nbs/05_latents.ipynb #47ef3777
+def _save_array(file, values):
+    "Write a tensor to `file`, or remove what another save left there if `values` is None"
+    if values is None: return file.unlink(missing_ok=True)
+    def put(tmp):
+        with open(tmp, 'wb') as f: np.save(f, values.numpy(), allow_pickle=False)
+    _write(file, put)
+
+# %% ../nbs/05_latents.ipynb #b21534cb
+def _item_as_json(item):
+    "A position stays a number, and all else becomes text"
+    return item if isinstance(item, int) else str(item)
+
+# %% ../nbs/05_latents.ipynb #695ed2f9
+def _write_meta(path, items, outputs, task):
+    "Write all that isn't an array"
+    meta = dict(items=list(map(_item_as_json, items)), outputs=outputs, task=task)
+    (path/'latents.json').write_text(json.dumps(meta))
+
+# %% ../nbs/05_latents.ipynb #c45b6e5a
 @patch
 def save(self:Latents,
     path # Folder, made if it isn't there
@@ -84,78 +178,134 @@ def save(self:Latents,
     "Write into the folder `path`"
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    def put(f, a):
-        with open(f, 'wb') as o: np.save(o, a, allow_pickle=False)
-    for k in _arrays: # beside and renamed: `self` may be a map of these very files
-        if getattr(self, k) is not None: _write(path/f'{k}.npy', partial(put, a=getattr(self, k).numpy()))
-        else: (path/f'{k}.npy').unlink(missing_ok=True)
-    _write_meta(path, self)
+    for k in _arrays: _save_array(path/f'{k}.npy', getattr(self, k))
+    _write_meta(path, self.items, self.outputs, self.task)
     return path
 
-def _write_meta(path, lat):
-    (path/'latents.json').write_text(json.dumps(dict(items=[o if isinstance(o, int) else str(o) for o in lat.items], outputs=lat.outputs, task=lat.task)))
-
 # %% ../nbs/05_latents.ipynb #b0d54429
+def _mapped(file):
+    "A file as a memory-mapped tensor, None if there is none; nothing in it is run"
+    return torch.from_numpy(np.load(file, mmap_mode='c', allow_pickle=False)) if file.exists() else None
+
+# %% ../nbs/05_latents.ipynb #2349eaef
 def load_latents(
     path # Folder that `save` or `learn.latents(path=...)` wrote
 ) -> Latents: # Memory-mapped; changes stay in memory
     "Read latents from a folder"
     path = Path(path)
-    if not (path/'latents.json').exists(): raise FileNotFoundError(f"There are no latents in {path}: `learn.latents(path=...)` or `Latents.save` writes them.")
-    def read(f): return torch.from_numpy(np.load(f, mmap_mode='c', allow_pickle=False)) if f.exists() else None # nothing in these files is run
-    try: return Latents(*(read(path/f'{k}.npy') for k in _arrays), **json.loads((path/'latents.json').read_text()))
-    except (ValueError, TypeError, EOFError) as e: raise ValueError(f"The latents in {path} are damaged, or no latents: write them again with `learn.latents(path=...)`. ({type(e).__name__}: {str(e)[:120]})") from e
+    if not (path/'latents.json').exists():
+        raise FileNotFoundError(f"There are no latents in {path}: `learn.latents(path=...)` or `Latents.save` "
+                                "writes them.")
+    try:
+        arrays = {k: _mapped(path/f'{k}.npy') for k in _arrays}
+        return Latents(**arrays, **json.loads((path/'latents.json').read_text()))
+    except (ValueError, TypeError, EOFError) as e:
+        raise ValueError(f"The latents in {path} are damaged, or no latents: write them again with "
+                         f"`learn.latents(path=...)`. ({type(e).__name__}: {str(e)[:120]})") from e
 
+# %% ../nbs/05_latents.ipynb #f78e918d
 class _ToFiles:
     "Write batches into memory-mapped files of `n` rows"
     def __init__(self, path, n):
-        self.path,self.n,self.at,self.files = Path(path),n,0,{}
+        self.path,self.n = Path(path),n
+        self.at,self.files = 0,{}
         self.path.mkdir(parents=True, exist_ok=True)
-        for k in (*_arrays, 'latents'): (self.path/f'{k}.{"json" if k == "latents" else "npy"}').unlink(missing_ok=True)
+        for name in (*(f'{k}.npy' for k in _arrays), 'latents.json'): (self.path/name).unlink(missing_ok=True)
+
+    def _file(self, k, a):
+        "The file of the array `k`, made in the type and shape of its first batch `a`"
+        if k not in self.files:
+            file, shape = self.path/f'{k}.npy', (self.n, *a.shape[1:])
+            self.files[k] = np.lib.format.open_memmap(file, 'w+', a.dtype, shape)
+        return self.files[k]
+
     def __call__(self, *tensors):
         for k,t in zip(_arrays, tensors):
-            if t is None: continue
-            a = t.numpy()
-            if k not in self.files: self.files[k] = np.lib.format.open_memmap(self.path/f'{k}.npy', 'w+', a.dtype, (self.n, *a.shape[1:]))
-            self.files[k][self.at:self.at+len(a)] = a
+            if t is not None: self._file(k, t.numpy())[self.at:self.at+len(t)] = t.numpy()
         self.at += len(tensors[0])
 
-# %% ../nbs/05_latents.ipynb #e3764c23
-def _in_order(dl, rows=None):
-    "A loader of all (or some) rows of `dl`'s data set in order, without `Normalize`; its data set; and a context without augmentation"
-    if isinstance(dl, DataLoader): # fastai's; its subclasses weight or thin out the rows
-        dl = strip_normalize(dl).new(shuffle=False, drop_last=False, **({'cls': TfmdDL} if isinstance(dl, TfmdDL) else {}))
-        ds, n = dl.dataset, len(dl.dataset) if hasattr(dl.dataset, '__len__') else None
-        if n is not None: dl.get_idxs = lambda: list(range(n) if rows is None else rows)
-    elif isinstance(dl, torch.utils.data.DataLoader):
-        ds = dl.dataset if rows is None else torch.utils.data.Subset(dl.dataset, rows)
-        dl = torch.utils.data.DataLoader(ds, dl.batch_size, shuffle=False, num_workers=dl.num_workers, collate_fn=dl.collate_fn, pin_memory=dl.pin_memory)
-    else: raise TypeError(f"A loader is needed whose data set has an order, not {type(dl).__name__}: use `learn.dls[i]` or `learn.dls.test_dl(items)`.")
-    inner = ds
-    while isinstance(inner, torch.utils.data.Subset): inner = inner.dataset
-    plain = getattr(inner, 'set_split_idx', None)
-    return dl, ds, plain(1) if plain else nullcontext()
+# %% ../nbs/05_latents.ipynb #c51a8014
+def _task_names(vocab, n):
+    "The vocabulary as text where it has a word for each of `n` outputs, else their numbers"
+    words = vocab if vocab is not None and len(vocab) == n else range(n)
+    return [str(o) for o in words]
 
-# %% ../nbs/05_latents.ipynb #d877410d
-def _identities(ds, n):
-    "Path or name of each row where the data set knows one, else its position"
-    if isinstance(ds, torch.utils.data.Subset):
-        base = _identities(ds.dataset, len(ds.dataset))
-        return [base[i] for i in ds.indices]
-    items = getattr(ds, 'items', None)
-    if items is None or len(items) != n: return list(range(n))
-    if isinstance(items, pd.DataFrame): return list(items.index)
-    def name(o, i):
-        o = o[0] if isinstance(o, (tuple, list, L)) and len(o) else o
-        return o if isinstance(o, (str, Path)) else i
-    return [name(o, i) for i,o in enumerate(items)]
+# %% ../nbs/05_latents.ipynb #80827871
+@patch
+def output_names(self:AAELearner) -> list: # A text an output
+    "Names of classes, labels or scores: the vocabulary of the dls, or their numbers"
+    return _task_names(getattr(self.dls, 'vocab', None), self.aae.classes)
 
+# %% ../nbs/05_latents.ipynb #0a1b2c04
 @patch
 def _bar(self:AAELearner, it, what, total=None):
-    "`it` under a progress bar with an estimate of the time left, if this learner shows bars (not within `learn.no_bar()`)"
+    "`it` under a progress bar, if this learner shows bars (it doesn't within `learn.no_bar()`)"
     return _progress(it, what, total) if hasattr(self, 'progress') else it
 
 # %% ../nbs/05_latents.ipynb #1d9a7b27
+def _count(dataset, rows):
+    "How many rows a pass over all or some `rows` gives"
+    if not hasattr(dataset, '__len__'):
+        raise TypeError("Latents need a loader whose data set has a length, and this one's has none: "
+                        "use `learn.dls.test_dl(items)`.")
+    return len(dataset) if rows is None or isinstance(dataset, torch.utils.data.Subset) else len(rows)
+
+# %% ../nbs/05_latents.ipynb #3608761d
+@patch
+def _pass_in_order(self:AAELearner, ordered, gather):
+    "One pass over a loader in order, by this process alone; `gather` keeps what it gives"
+    in_fit = hasattr(getattr(self, 'progress', None), 'mbar')
+    quiet = self.no_bar() if in_fit else nullcontext()
+    alone = self.removed_cbs(self._grab_cbs(DistributedPhases))
+    with self._mode(predicting=True, decoding=False), alone, self.no_logging(), quiet, ordered.unaugmented:
+        with self.validation_context(cbs=[gather]): self._do_epoch_validate(dl=ordered.dl)
+
+# %% ../nbs/05_latents.ipynb #32b3469d
+@patch
+def _latents(self:AAELearner, dl, path=None, rows=None):
+    "Latents of all rows of a loader's data set or of some, by this process alone"
+    ordered = _in_order(dl, rows)
+    n = _count(ordered.dataset, rows)
+    gather = GatherLatents(None if path is None else _ToFiles(path, n))
+    self._pass_in_order(ordered, gather)
+    got = sum(map(len, gather.zs)) if path is None else gather.store.at
+    if got != n: raise ValueError(f"The loader gave {got} rows, and its data set has {n}: "
+                                  "rows can't be told apart where some are skipped.")
+    items = _identities(ordered.dataset, len(ordered.dataset))
+    if rows is not None and len(items) != n: items = [items[i] for i in rows]
+    if path is None: return _joined(gather, items, self.output_names(), self.aae.task)
+    _write_meta(Path(path), items, self.output_names(), self.aae.task)
+    return load_latents(path)
+
+# %% ../nbs/05_latents.ipynb #844cf0e8
+def _joined(gather, items, outputs, task):
+    "The batches that a callback kept, as `Latents`"
+    missing = not gather.targets or gather.targets[0] is None
+    targets = None if missing else task.as_rows(torch.cat(gather.targets), len(items))
+    return Latents(torch.cat(gather.zs), torch.cat(gather.logits), targets, items=items, outputs=outputs, task=task)
+
+# %% ../nbs/05_latents.ipynb #3bc2d5ce
+def _share(n):
+    "The rows, of `n`, that this process passes over; the last share is filled up with the last row"
+    size = -(-n // num_distrib())
+    first = rank_distrib()*size
+    return [min(i, n-1) for i in range(first, first + size)]
+
+# %% ../nbs/05_latents.ipynb #f27a190c
+@patch
+def _shared_latents(self:AAELearner, dl, path=None):
+    "As `_latents`, by all processes together: each passes over its share, and gets all"
+    processes, n = self.distributed, len(dl.dataset)
+    self.aae.to(processes.device)
+    own = self._latents(dl, rows=_share(n))
+    there = [k for k in _arrays if getattr(own, k) is not None]
+    whole = {k: processes.all_rows(getattr(own, k), n) for k in there}
+    lat = replace(own, items=_identities(dl.dataset, n), **whole)
+    if path is None: return lat
+    _first_does(partial(lat.save, path))
+    return load_latents(path)
+
+# %% ../nbs/05_latents.ipynb #4cd3e6df
 @patch
 def latents(self:AAELearner,
     ds_idx:int=1, # 0: training set, 1: validation set
@@ -163,57 +313,11 @@ def latents(self:AAELearner,
     path=None # Folder for memory-mapped files, instead of memory
 ) -> Latents: # In the data set's order
     "z, logits, targets and identities of a whole data set, in one pass without the decoder"
-    with self.mode_lock: return (self._shared_latents if hasattr(self, 'distributed') else self._latents)(self.dls[ds_idx] if dl is None else dl, path)
-
-# %% ../nbs/05_latents.ipynb #32b3469d
-@patch
-def _latents(self:AAELearner, dl, path=None, rows=None):
-    (dl, ds, plain), model = _in_order(dl, rows), self.aae
-    if not hasattr(ds, '__len__'): raise TypeError("Latents need a loader whose data set has a length, and this one's has none: use `learn.dls.test_dl(items)`.")
-    n = len(ds) if rows is None or isinstance(ds, torch.utils.data.Subset) else len(rows)
-    gather, in_fit = GatherLatents(None if path is None else _ToFiles(path, n)), hasattr(getattr(self, 'progress', None), 'mbar')
-    with self._mode(predicting=True, decoding=False), self.removed_cbs(self._grab_cbs(DistributedPhases)), self.no_logging(), self.no_bar() if in_fit else nullcontext(), plain:
-        with self.validation_context(cbs=[gather]): self._do_epoch_validate(dl=dl)
-    got = gather.store.at if path is not None else sum(map(len, gather.zs))
-    if got != n: raise ValueError(f"The loader gave {got} rows, and its data set has {n}: rows can't be told apart where some are skipped.")
-    names, items = self.output_names(), _identities(ds, len(ds))
-    if rows is not None and len(items) != n: items = [items[i] for i in rows]
-    if path is not None:
-        _write_meta(Path(path), Latents(None, None, None, items, names, model.task))
-        return load_latents(path)
-    targets = None if not gather.targets or gather.targets[0] is None else torch.cat(gather.targets)
-    if targets is not None: targets = model.task.as_rows(targets, n)
-    return Latents(torch.cat(gather.zs), torch.cat(gather.logits), targets, items, names, model.task)
-
-# %% ../nbs/05_latents.ipynb #c51a8014
-@patch
-def _shared_latents(self:AAELearner, dl, path=None):
-    "As `_latents`, by all processes together: each reads its share, and gets all"
-    cb, n = self.distributed, len(dl.dataset)
-    per = -(-n // num_distrib())
-    rows = [min(i, n-1) for i in range(rank_distrib()*per, (rank_distrib()+1)*per)] # the last share is filled up with the last row
-    self.aae.to(cb.device)
-    lat = self._latents(dl, rows=rows)
-    lat = replace(lat, items=_identities(dl.dataset, n), **{k: cb.all_rows(v, n) for k in _arrays if (v := getattr(lat, k)) is not None})
-    if path is None: return lat
-    _first_does(lambda: lat.save(path))
-    return load_latents(path)
-
-@patch
-def output_names(self:AAELearner) -> list: # A text an output
-    "Names of classes, labels or scores: the vocabulary of the dls, or their numbers"
-    return _task_names(getattr(self.dls, 'vocab', None), self.aae.classes)
+    if dl is None: dl = self.dls[ds_idx]
+    make = self._shared_latents if hasattr(self, 'distributed') else self._latents
+    with self.mode_lock: return make(dl, path)
 
 # %% ../nbs/05_latents.ipynb #065c444f
-@patch
-def decode(self:AAELearner,
-    z:torch.Tensor, # Latent vectors `[n, dims]`
-    bs:int=64 # Rows at a time
-) -> torch.Tensor: # Pictures `[n, C, H, W]`, rounded to 8 bits, on the CPU
-    "What latent vectors look like"
-    model = self.aae
-    with torch.no_grad(), self.mode_lock, evaluating(model): return torch.cat([to_8_bit(model.decode(o.to(model.mean)).clamp(0, 1)).cpu() for o in z.split(bs)])
-
 @patch
 def encode(self:AAELearner,
     images:torch.Tensor, # `[n, C, H, W]` in [0, 1]
@@ -221,29 +325,48 @@ def encode(self:AAELearner,
 ) -> tuple: # z `[n, dims]` and logits `[n, outputs]`, on the CPU
     "z and logits of images or pictures"
     model = self.aae
-    with torch.no_grad(), self.mode_lock, evaluating(model): zs = [model.encode(o.to(model.mean)) for o in images.split(bs)]; return torch.cat(zs).cpu(), torch.cat([model.classify(z) for z in zs]).cpu()
+    with torch.no_grad(), self.mode_lock, evaluating(model):
+        zs = [model.encode(o.to(model.mean)) for o in images.split(bs)]
+        logits = [model.classify(z) for z in zs]
+        return torch.cat(zs).cpu(), torch.cat(logits).cpu()
+
+# %% ../nbs/05_latents.ipynb #246f1250
+@patch
+def decode(self:AAELearner,
+    z:torch.Tensor, # Latent vectors `[n, dims]`
+    bs:int=64 # Rows at a time
+) -> torch.Tensor: # Pictures `[n, C, H, W]`, rounded to 8 bits, on the CPU
+    "What latent vectors look like"
+    model = self.aae
+    def picture(some): return to_8_bit(model.decode(some.to(model.mean)).clamp(0, 1)).cpu()
+    with torch.no_grad(), self.mode_lock, evaluating(model): return torch.cat([picture(o) for o in z.split(bs)])
 
 # %% ../nbs/05_latents.ipynb #bebe2fdb
 def _listed(images):
-    "One path as a list of it; a folder and an empty images are refused"
+    "Images as a list: one path becomes a list of it, and a folder or an empty list is refused"
     if isinstance(images, (str, Path)):
-        if Path(images).is_dir(): raise ValueError(f"{images} is a folder: pass the images in it, `get_image_files('{images}')`.")
+        if Path(images).is_dir():
+            raise ValueError(f"{images} is a folder: pass the images in it, `get_image_files('{images}')`.")
         return [Path(images)]
     if not len(images): raise ValueError("No images were given.")
     return images
 
 # %% ../nbs/05_latents.ipynb #37370477
 class _chunks:
-    "Images of the batches of `dl` in order, of all rows or of some; its length is the number of batches"
+    "Images of each batch of `dl` in order, of all rows or of `rows`, until there are `n`; its length is the batches"
     def __init__(self, dl, n=None, rows=None):
-        self.dl, ds, self.plain = _in_order(dl, rows)
-        self.n, self.rows = n, ds if rows is None else rows
+        self.dl, dataset, self.unaugmented = _in_order(dl, rows)
+        self.n = n
+        self.rows = dataset if rows is None else rows
+
     def __len__(self):
-        n, bs = len(self.rows), self.dl.batch_size if isinstance(self.dl, torch.utils.data.DataLoader) else self.dl.bs
-        return math.ceil((n if self.n is None else min(n, self.n))/(bs or 1))
+        bs = self.dl.batch_size if isinstance(self.dl, torch.utils.data.DataLoader) else self.dl.bs
+        n = len(self.rows) if self.n is None else min(len(self.rows), self.n)
+        return math.ceil(n/(bs or 1))
+
     def __iter__(self):
         have = 0
-        with self.plain:
+        with self.unaugmented:
             for x,*_ in self.dl:
                 yield x.as_subclass(torch.Tensor).cpu()
                 have += len(x)
@@ -251,39 +374,49 @@ class _chunks:
 
 # %% ../nbs/05_latents.ipynb #209e0e7e
 @patch
+def _batches(self:AAELearner, images, max_n):
+    "Batches of images from a tensor, a loader or items, with at least the first `max_n` where there are as many"
+    if isinstance(images, torch.Tensor): return [images[:max_n].as_subclass(torch.Tensor).cpu()]
+    if not isinstance(images, (DataLoader, torch.utils.data.DataLoader)):
+        images = _listed(images)
+        if not isinstance(images, (pd.DataFrame, L)): images = list(images)
+        images = self.dls.test_dl(images[:max_n])
+    with self.mode_lock: return list(_chunks(images, max_n))
+
+# %% ../nbs/05_latents.ipynb #0a1b2c08
+@patch
 def images(self:AAELearner,
     images, # A loader; a list of items such as files or arrays; or images `[n, C, H, W]` in [0, 1]
     max_n:int=None # As many of the first ones; all by default
 ) -> torch.Tensor: # `[n, C, H, W]` in [0, 1], in order and without augmentation
     "Images as the model takes them"
-    if isinstance(images, torch.Tensor): xs = [images[:max_n].as_subclass(torch.Tensor).cpu()]
-    else:
-        if not isinstance(images, (DataLoader, torch.utils.data.DataLoader)):
-            images = _listed(images)
-            images = self.dls.test_dl(images[:max_n] if isinstance(images, (pd.DataFrame, L)) else list(images)[:max_n])
-        with self.mode_lock: xs = list(_chunks(images, max_n))
-    if not xs or not len(xs[0]): raise ValueError("No images were given.")
-    check_images(xs[0])
-    return torch.cat(xs)[:max_n]
+    batches = self._batches(images, max_n)
+    if not batches or not len(batches[0]): raise ValueError("No images were given.")
+    check_images(batches[0])
+    return torch.cat(batches)[:max_n]
 
 # %% ../nbs/05_latents.ipynb #92fbe482
 @patch
 def head(self:AAELearner) -> tuple: # `[outputs, dims]` and `[outputs]`
     "Weights and biases of the head, in float64 on the CPU"
     h = self.aae.head
-    return h.weight.detach().cpu().double(), h.bias.detach().cpu().double() # MPS has no float64
+    return h.weight.detach().cpu().double(), h.bias.detach().cpu().double()
 
+# %% ../nbs/05_latents.ipynb #f74307ee
 @patch
 def _output(self:AAELearner, name):
-    "Index of an output by its name"
+    "Index of an output by its name or number"
     return output_index(name, self.output_names())
 
 # %% ../nbs/05_latents.ipynb #ffd700af
 def _show(ax, im, **kwargs):
+    "Draw one image `[C, H, W]` on `ax`, without ticks; anything but three channels is averaged and drawn in grey"
     im = im.permute(1,2,0)
-    ax.imshow(im if im.shape[-1] == 3 else im.mean(-1), **{**dict(cmap='gray', vmin=0, vmax=1), **kwargs}); ax.set(xticks=[], yticks=[])
+    if im.shape[-1] != 3: im = im.mean(-1)
+    ax.imshow(im, **{**dict(cmap='gray', vmin=0, vmax=1), **kwargs})
+    ax.set(xticks=[], yticks=[])
 
-# %% ../nbs/05_latents.ipynb #fa917bdd
+# %% ../nbs/05_latents.ipynb #436cf9ad
 def class_colour(
     name:str, # Of a class
     names:list # All classes, in order

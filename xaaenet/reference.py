@@ -1,4 +1,4 @@
-"""Where real images lie in z and how well they are painted, so that what is unusual can be told
+"""Where real images lie in z and how well they are painted, as the measure of what is unusual
 
 Docs: https://xaaenet.github.io/xaaenet/reference.html.md"""
 
@@ -26,18 +26,24 @@ def reconstruction_errors(
     bs:int=64 # Rows at a time
 ) -> torch.Tensor: # `[n]`
     "0.84(1 − MS-SSIM) + 0.16·L1 of each picture"
-    return torch.cat([0.84*(1 - ms_ssim(p, x, reduction='none')) + 0.16*(p - x).abs().flatten(1).mean(1) for p,x in zip(pictures.split(bs), images.split(bs))])
+    def error(p, x): return 0.84*(1 - ms_ssim(p, x, reduction='none')) + 0.16*(p - x).abs().flatten(1).mean(1)
+    return torch.cat([error(p, x) for p,x in zip(pictures.split(bs), images.split(bs))])
 
+# %% ../nbs/05b_reference.ipynb #2f0a3b13
 def _quantile(x, q):
     "The smallest value that a new one exceeds with probability 1 − q at most, if there are enough"
-    return x.sort().values[min(math.ceil((len(x)+1)*q), len(x)) - 1]
+    return x.kthvalue(min(math.ceil((len(x)+1)*q), len(x))).values
 
 # %% ../nbs/05b_reference.ipynb #e41b9c06
 def _path_of(item):
-    "A file as text; None of what isn't one: a name without a folder may be another's too"
-    return os.path.abspath(item) if isinstance(item, Path) or (isinstance(item, str) and os.path.basename(item) != item) else None
+    "A file as the text of its absolute path; None of what isn't one: a name without a folder may be another's too"
+    path = isinstance(item, Path) or (isinstance(item, str) and os.path.basename(item) != item)
+    return os.path.abspath(item) if path else None
 
-def _paths_of(items): return {o for o in map(_path_of, items) if o is not None}
+# %% ../nbs/05b_reference.ipynb #4ccff7e4
+def _paths_of(items):
+    "Paths of those items that are files"
+    return {_path_of(o) for o in items} - {None}
 
 # %% ../nbs/05b_reference.ipynb #c5df255b
 class Reference:
@@ -50,32 +56,37 @@ class Reference:
         known:list=None, # Identities of all training and validation rows; of those above by default
         n_train:int=None # How many training rows there are; those above by default
     ):
-        self.train, self.q, self.task = train, q, train.task
-        self.paths, self.n_train = _paths_of([*train.items, *held_out.items] if known is None else known), ifnone(n_train, len(train))
-        cls = train.task.clusters(train.targets, len(train))
-        self.classes = [k for k in cls.unique().tolist() if (cls == k).sum() > 1]
-        if not self.classes: raise ValueError(f"A reference needs two training images of one class at least, and there are {len(train)} in all.")
-        self.cov = self._cov(train.z)
-        self.means = {k: train.z[cls == k].double().mean(0) for k in self.classes}
-        self.within = self._cov(torch.cat([train.z[cls == k] - self.means[k] for k in self.classes]))
-        self.white = train.z.double() @ self._whiten()
-        self.held, self.n = held_out, len(held_out)
-        self._limits(errors)
-
-    def _limits(self, errors):
-        "Radius of each class, and the limit of what is usual, from the held-out rows"
-        if len(self.classes) == 1: own = torch.full((self.n,), self.classes[0])
-        else: own = self.held.preds if self.held.targets is None else self.held.targets
-        d = {k: self.radius(self.held.z[own == k], k) for k in self.classes}
-        pooled = _quantile(torch.cat(list(d.values())), self.q)
-        self.radii = {k: _quantile(v, self.q) if len(v) >= 100 else pooled for k,v in d.items()} # of fewer, 1 % is less than one image
-        measures = self._measures(self.held.z, errors)
-        self.centre, self.scale = measures.mean(0), measures.std(0).clamp_min(1e-9)
-        self.limit = _quantile(((measures - self.centre)/self.scale).amax(1), self.q)
+        self.q,self.task = q,train.task
+        self.train,self.held = train,held_out
+        self.n,self.n_train = len(held_out),ifnone(n_train, len(train))
+        self.paths = _paths_of([*train.items, *held_out.items] if known is None else known)
+        self._fit_classes()
+        self._fit_limits(errors)
 
     @staticmethod
-    def _cov(z): return torch.from_numpy(LedoitWolf().fit(z.double().numpy()).covariance_)
-    def _whiten(self): return torch.linalg.inv(torch.linalg.cholesky(self.cov)).T
+    def _cov(z):
+        "Covariance of the rows of `z`, shrunk as far as their number asks for"
+        return torch.from_numpy(LedoitWolf().fit(z.double().numpy()).covariance_)
+
+# %% ../nbs/05b_reference.ipynb #2f0a3b17
+@patch
+def _whiten(self:Reference):
+    "Matrix that gives z, from the right, unit covariance"
+    return torch.linalg.inv(torch.linalg.cholesky(self.cov)).T
+
+# %% ../nbs/05b_reference.ipynb #3420f0e9
+@patch
+def _fit_classes(self:Reference):
+    "Centres and covariances from the training rows, of the classes that have two rows at least"
+    z, of = self.train.z, self.task.clusters(self.train.targets, len(self.train))
+    self.classes = [k for k in of.unique().tolist() if (of == k).sum() > 1]
+    if not self.classes:
+        raise ValueError("A reference needs two training images of one class at least, "
+                         f"and there are {len(z)} in all.")
+    self.means = {k: z[of == k].double().mean(0) for k in self.classes}
+    self.cov = self._cov(z)
+    self.within = self._cov(torch.cat([z[of == k] - self.means[k] for k in self.classes]))
+    self.white = z.double() @ self._whiten()
 
 # %% ../nbs/05b_reference.ipynb #0d7f3ab8
 @patch
@@ -87,6 +98,7 @@ def radius(self:Reference,
     d = z.double() - self.means[k]
     return (torch.linalg.solve(self.within, d.T).T * d).sum(1).clamp_min(0).sqrt()
 
+# %% ../nbs/05b_reference.ipynb #9a4903f2
 @patch
 def length(self:Reference,
     move:torch.Tensor # `[n, dims]`
@@ -94,8 +106,32 @@ def length(self:Reference,
     "Length of each move in the latents' own covariance"
     return (move.double() @ self._whiten()).norm(dim=1)
 
+# %% ../nbs/05b_reference.ipynb #2f0a3b1a
 @patch
-def _measures(self:Reference, z, errors): return torch.stack([torch.stack([self.radius(z, k) for k in self.classes]).amin(0), errors.double()], 1).clamp_min(1e-9).log()
+def _measures(self:Reference, z, errors):
+    "Logarithms of the distance to the nearest class and of the reconstruction error, `[n, 2]`"
+    nearest = torch.stack([self.radius(z, k) for k in self.classes]).amin(0)
+    return torch.stack([nearest, errors.double()], 1).clamp_min(1e-9).log()
+
+# %% ../nbs/05b_reference.ipynb #677bdf5b
+@patch
+def _held_classes(self:Reference):
+    "Class of each held-out row: its target, or where there is none what the model says"
+    if len(self.classes) == 1: return torch.full((self.n,), self.classes[0])
+    return self.held.preds if self.held.targets is None else self.held.targets
+
+# %% ../nbs/05b_reference.ipynb #8cc543a8
+@patch
+def _fit_limits(self:Reference, errors):
+    "Radius of each class, and the limit of what is usual, from the held-out rows"
+    of = self._held_classes()
+    radii = {k: self.radius(self.held.z[of == k], k) for k in self.classes}
+    pooled = _quantile(torch.cat(list(radii.values())), self.q)
+    enough = {k: _quantile(v, self.q) for k,v in radii.items() if len(v) >= 100}
+    self.radii = dict.fromkeys(radii, pooled) | enough
+    measures = self._measures(self.held.z, errors)
+    self.centre,self.scale = measures.mean(0),measures.std(0).clamp_min(1e-9)
+    self.limit = _quantile(((measures - self.centre)/self.scale).amax(1), self.q)
 
 # %% ../nbs/05b_reference.ipynb #5013aa33
 @patch
@@ -103,11 +139,13 @@ def realism(self:Reference,
     z:torch.Tensor, # `[n, dims]`
     k:int=None # Class that they should look like; of labels and scores there is one for all
 ) -> torch.Tensor: # At most 1 within the radius
-    "Mahalanobis distance to class `k` over the radius that holds 99 % of held-out images (of that class, or where it has fewer than 100, of each class about its own centre)"
+    "Mahalanobis distance to class `k` over the radius that holds 99 % of held-out images"
     if len(self.classes) == 1: k = self.classes[0]
-    elif k not in self.means: raise ValueError(f"Realism is relative to a class, and {k!r} is none of those in the training rows.")
+    elif k not in self.means:
+        raise ValueError(f"Realism is relative to a class, and {k!r} is none of those in the training rows.")
     return self.radius(z, k) / self.radii[k]
 
+# %% ../nbs/05b_reference.ipynb #2f0a3b1c
 @patch
 def closeness(self:Reference,
     z:torch.Tensor, # Where a walk begins, `[n, dims]`
@@ -115,11 +153,12 @@ def closeness(self:Reference,
     among:torch.Tensor # Which training rows are meant, `[n, train]` of bools
 ) -> torch.Tensor: # Below 1 where the walk is shorter than the way to the nearest real image; NaN where there is none
     "Length of `move` over the distance to the nearest training image `among` those of the target, both whitened"
-    def near(a, b):
-        d = torch.cdist(a, self.white)
-        return d.masked_fill_(~b | (d < 1e-9), math.inf).amin(1) # nearer is the image itself
+    def near(start, meant):
+        d = torch.cdist(start, self.white)
+        return d.masked_fill_(~meant | (d < 1e-9), math.inf).amin(1) # nearer is the image itself
     few = max(1, 10_000_000//len(self.white)) # rows at a time
-    nearest = torch.cat([near(a, b) for a,b in zip((z.double() @ self._whiten()).split(few), among.split(few))])
+    starts = (z.double() @ self._whiten()).split(few)
+    nearest = torch.cat([near(o, meant) for o,meant in zip(starts, among.split(few))])
     return torch.where(nearest.isinf(), math.nan, self.length(move)/nearest)
 
 # %% ../nbs/05b_reference.ipynb #56e3240f
@@ -131,37 +170,63 @@ def out_of_distribution(self:Reference,
     "Which images are unlike what the model has learned, and by what"
     s = (self._measures(z, errors) - self.centre) / self.scale
     over = s > self.limit
-    why = [' and '.join(n for n,o in zip(('z', 'picture'), row) if o) for row in over.tolist()]
-    return pd.DataFrame(dict(flagged=over.any(1).numpy(), because=why, z=s[:,0].numpy(), picture=s[:,1].numpy(), limit=self.limit.item()))
+    why = [_because(*o) for o in over.tolist()]
+    return pd.DataFrame(dict(flagged=over.any(1).numpy(), because=why, z=s[:,0].numpy(), picture=s[:,1].numpy(),
+                             limit=self.limit.item()))
+
+# %% ../nbs/05b_reference.ipynb #2d3d5e9c
+def _because(z, picture):
+    "What lies beyond the limit, in words"
+    return ' and '.join(['z']*z + ['picture']*picture)
 
 # %% ../nbs/05b_reference.ipynb #2be27ab3
+def _fingerprint(model):
+    "A checksum that changes with any weight or buffer"
+    crc = 0
+    for v in model.state_dict().values():
+        crc = zlib.crc32(v.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy(), crc)
+    return crc
+
+# %% ../nbs/05b_reference.ipynb #96a8c1af
+@patch
+def _errors_of(self:AAELearner, dl, z):
+    "Reconstruction error of each image of `dl`, whose latent vectors are `z`"
+    at, errors = 0, []
+    for x in self._bar(_chunks(dl), 'usual errors'):
+        errors.append(reconstruction_errors(self.decode(z[at:at+len(x)]), x))
+        at += len(x)
+    return torch.cat(errors)
+
+# %% ../nbs/05b_reference.ipynb #e7a632b6
+@patch
+def _new_reference(self:AAELearner, max_n):
+    "The reference from at most `max_n` training rows, and the validation set"
+    dataset, n = self.dls.train.dataset, len(self.dls.train.dataset)
+    if not n: raise ValueError("This learner has no data to compare with, as after `load_learner`: "
+                               "pass `reference=`, one that was made where the data are.")
+    rows = None if n <= max_n else np.sort(np.random.RandomState(0).permutation(n)[:max_n]).tolist()
+    with self.mode_lock:
+        held = self.latents(1)
+        errors = self._errors_of(self.dls.valid, held.z)
+        train = self._latents(self.dls.train, rows=rows)
+        known = train.items if rows is None else _identities(dataset, n)
+        return Reference(train, held, errors, known=[*known, *held.items], n_train=n)
+
+# %% ../nbs/05b_reference.ipynb #2f0a3b1f
 @patch
 def reference(self:AAELearner,
     max_n:int=10_000, # Most training rows
-    again:bool=False # Make it anew?
+    again:bool=False # Make a new one, even if nothing has changed?
 ) -> Reference:
     "The reference of this model: training latents, and the limits of the validation set"
-    made, stamp = getattr(self, '_reference', (None, None)), (max_n, id(self.dls), _fingerprint(self.aae))
-    if made[1] == stamp and not again: return made[0]
-    n = len(self.dls.train.dataset)
-    if not n: raise ValueError("This learner has no data to compare with, as after `load_learner`: pass `reference=`, one that was made where the data are.")
-    rows = None if n <= max_n else np.sort(np.random.RandomState(0).permutation(n)[:max_n]).tolist()
-    with self.mode_lock:
-        held, at, errors = self.latents(1), 0, []
-        for x in self._bar(_chunks(self.dls.valid), 'usual errors'):
-            errors.append(reconstruction_errors(self.decode(held.z[at:at+len(x)]), x)); at += len(x)
-        train = self._latents(self.dls.train, rows=rows)
-        known = [*(train.items if rows is None else _identities(self.dls.train.dataset, n)), *held.items]
-        self._reference = Reference(train, held, torch.cat(errors), known=known, n_train=n), stamp
-    return self._reference[0]
+    stamp = max_n, id(self.dls), _fingerprint(self.aae)
+    made, made_stamp = getattr(self, '_reference', (None, None))
+    if made_stamp == stamp and not again: return made
+    made = self._new_reference(max_n)
+    self._reference = made, stamp
+    return made
 
-def _fingerprint(model):
-    "Changes with any weight or buffer"
-    crc = 0
-    for v in model.state_dict().values(): crc = zlib.crc32(v.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy(), crc)
-    return crc
-
-# %% ../nbs/05b_reference.ipynb #8b6bc9eb
+# %% ../nbs/05b_reference.ipynb #1495bfab
 @patch
 def out_of_distribution(self:AAELearner,
     images, # A loader, items, or images `[n, C, H, W]`; all are held in memory
@@ -179,19 +244,29 @@ def known_rows(self:Reference,
 ) -> list: # Positions of those that aren't
     "Rows that the model was trained on or chosen by: the same file, or the same latent vector"
     known = torch.cat([self.train.z, self.held.z]).double()
-    near, tree = 1e-3*known.std(0).mean().item(), KDTree(known) # two readings of one image differ by rounding
-    same = np.concatenate([tree.query(z.double(), p=math.inf, distance_upper_bound=near)[0] < near for z in lat.z.split(10_000)])
-    return np.flatnonzero(same | [_path_of(o) in self.paths for o in lat.items]).tolist()
+    near, tree = 1e-3*known.std(0).mean().item(), KDTree(known)
+    def same(z): return tree.query(z.double(), p=math.inf, distance_upper_bound=near)[0] < near
+    same_vector = np.concatenate([same(z) for z in lat.z.split(10_000)])
+    same_file = [_path_of(o) in self.paths for o in lat.items]
+    return np.flatnonzero(same_vector | same_file).tolist()
 
+# %% ../nbs/05b_reference.ipynb #1d034908
 @patch
 def check_held_out(self:Reference,
     lat:Latents # Rows that should be new to the model
 ):
     "Refuse rows that the model was trained on or chosen by"
-    if same := self.known_rows(lat): raise ValueError(f"{len(same)} of the {len(lat)} rows are images that the model was trained on or chosen by (row {', '.join(map(str, same[:5]))}{', ...' if len(same) > 5 else ''}): pass rows that are new to it, or `held_out=False` to judge all the same.")
+    known = self.known_rows(lat)
+    if not known: return
+    shown = ', '.join(map(str, known[:5])) + (', ...' if len(known) > 5 else '')
+    raise ValueError(f"{len(known)} of the {len(lat)} rows are images that the model was trained on or chosen by "
+                     f"(row {shown}): pass rows that are new to it, or `held_out=False` to judge all the same.")
 
+# %% ../nbs/05b_reference.ipynb #2f0a3b28
 @patch(as_prop=True)
 def compared(self:Reference) -> str: # Empty where all are
     "How many of the training images rows are compared with, as a sentence"
     if self.n_train <= len(self.train): return ''
-    return f"That they are new to the model was checked by their files' names, where they are files, and compared with a sample of {len(self.train):,} of {self.n_train:,} training images: a copy of another one, under another name, would have gone unseen."
+    return ("That they are new to the model was checked by their files' names, where they are files, and compared with "
+            f"a sample of {len(self.train):,} of {self.n_train:,} training images: a copy of another one, "
+            "under another name, would have gone unseen.")
