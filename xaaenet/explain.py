@@ -54,6 +54,7 @@ def k(self:Counterfactuals,
     if kappa in self.kappas: return self.kappas.index(kappa)
     raise ValueError(f"κ={kappa} wasn't asked for: the strengths are {', '.join(f'{o:g}' for o in self.kappas)}.")
 
+# %% ../nbs/06a_explain.ipynb #01576cb0
 @patch
 def walked(self:Counterfactuals,
     kappa:float # Strength
@@ -80,6 +81,7 @@ def decision(self:Counterfactuals,
     "What the walk changes: the logit difference of target and predicted class, or logit or score beyond the boundary"
     return self.task.gap(self._walks, logits)
 
+# %% ../nbs/06a_explain.ipynb #f119fc0e
 @patch
 def gain(self:Counterfactuals,
     kappa:float # Strength
@@ -98,6 +100,7 @@ def holds(self:Counterfactuals,
     "Is the picture read as the target: the class, the other side of the label's boundary or of the score's?"
     return self.task.holds(self._walks, self.logits_again[:,self.k(kappa)])
 
+# %% ../nbs/06a_explain.ipynb #bcd09a39
 @patch
 def flips(self:Counterfactuals,
     kappa:float # Strength
@@ -113,6 +116,7 @@ def _far_side(self:Counterfactuals):
     if targets is None: targets = self.reference.train.preds
     return self.task.far_side(self._walks, targets)
 
+# %% ../nbs/06a_explain.ipynb #c386bcb7
 @patch
 def _realism(self:Counterfactuals, walked):
     "Realism of the walked vectors, each by the centre of what it goes to; NaN where the training rows have none"
@@ -165,6 +169,7 @@ def _decoded(self:AAELearner, walked, kappas, reconstructions, bs):
 class OutOfDistribution(UserWarning):
     "An explanation was asked for of an image that is unlike what the model has learned"
 
+# %% ../nbs/06a_explain.ipynb #a8bef114
 def _warn(message):
     "Warn the caller of the function that calls this one, at each call"
     at = sys._getframe(2)
@@ -214,6 +219,7 @@ def _caption(self:Counterfactuals, i, k):
     "What the picture of row `i` at the `k`-th strength is read as"
     return self.task.caption(self.logits_again[i,k], self.output[i], self.outputs)
 
+# %% ../nbs/06a_explain.ipynb #90e22b73
 @patch
 def difference(self:Counterfactuals,
     i:int=0, # Row
