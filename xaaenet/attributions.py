@@ -1,4 +1,4 @@
-"""Which pixels a score comes from, by integrated gradients
+"""Which pixels a decision comes from, by integrated gradients
 
 Docs: https://xaaenet.github.io/xaaenet/attributions.html.md"""
 
@@ -21,39 +21,72 @@ from .explain import *
 # %% ../nbs/06b_attributions.ipynb #060e0239
 @dataclass
 class Attributions:
-    "What each pixel adds to the score along a decision axis, compared with a baseline"
+    "What each pixel adds to the value along a decision axis, compared with a baseline"
     images:torch.Tensor # `[n, C, H, W]`
     maps:torch.Tensor # `[n, C, H, W]`
     decision:torch.Tensor # Of the images, `[n]`
     baseline:torch.Tensor # Of the baseline, `[n]`
-    axis:Axis # What the score is
+    axis:Axis # Whose value it is
 
     def __len__(self): return len(self.images)
-    @property
-    def gap(self):
-        "What the shares of each image lack to the difference of the scores, `[n]`"
-        return self.decision - self.baseline - self.maps.double().sum((1,2,3))
+
+# %% ../nbs/06b_attributions.ipynb #bf4a00f2
+@patch(as_prop=True)
+def gap(self:Attributions) -> torch.Tensor: # `[n]`, float64
+    "What the shares of each image lack to the difference of the decision values"
+    return self.decision - self.baseline - self.maps.double().sum((1,2,3))
+
+# %% ../nbs/06b_attributions.ipynb #e938046f
+def _integrated_gradients():
+    "captum's class, which isn't among the library's requirements"
+    try: from captum.attr import IntegratedGradients
+    except ImportError as e: raise ImportError("Attributions need captum: `pip install captum` first.") from e
+    return IntegratedGradients
+
+# %% ../nbs/06b_attributions.ipynb #0d7211bf
+def _maps(gradients, x, base, steps, bs, like):
+    "Maps of images against a baseline, both `[n, C, H, W]`, on the CPU; `like` has the model's device and type"
+    def one(a, b): return gradients.attribute(a.to(like), b.to(like), n_steps=steps, internal_batch_size=bs)
+    return torch.cat([one(a, b).detach().float().cpu() for a,b in zip(x.split(bs), base.split(bs))])
 
 # %% ../nbs/06b_attributions.ipynb #b005c832
 @patch
 def attributions(self:AAELearner,
     images, # A loader, items, or images `[n, C, H, W]` in [0, 1]
-    axis:Axis=None, # Whose score; that of two classes or of the only output by default
-    baseline=0., # Pixel value, or images `[C, H, W]` or `[n, C, H, W]`, that the score is compared with
+    axis:Axis=None, # Whose value; that of two classes or of the only output by default
+    baseline=0., # Pixel value, or images `[C, H, W]` or `[n, C, H, W]`, to compare with
     steps:int=64, # Of the integral from baseline to image
     bs:int=64 # Images at a time, of which an image has `steps`
 ) -> Attributions:
-    "Integrated gradients of the score along `axis`, through encoder and head"
-    try: from captum.attr import IntegratedGradients
-    except ImportError as e: raise ImportError("Attributions need captum: `pip install captum` first.") from e
-    x, axis, model = self.images(images), axis or self.axis(), self.aae
-    base, w = torch.as_tensor(baseline, dtype=x.dtype).expand_as(x), axis.weight.float().to(model.mean.device)
-    def score(x): return model.encode(x) @ w + axis.bias
-    def scores(x): return torch.cat([score(o.to(w)) for o in x.split(bs)]).double().cpu()
+    "Integrated gradients of the value along `axis`, through encoder and head"
+    method, model = _integrated_gradients(), self.aae
+    x, axis = self.images(images), axis or self.axis()
+    base = torch.as_tensor(baseline, dtype=x.dtype).expand_as(x)
+    weight = axis.weight.float().to(model.mean.device)
+    def decide(x): return model.encode(x) @ weight + axis.bias
+    def values(x): return torch.cat([decide(o.to(weight)) for o in x.split(bs)]).double().cpu()
     with self.mode_lock, evaluating(model):
-        ig = IntegratedGradients(score)
-        maps = torch.cat([ig.attribute(a.to(w), b.to(w), n_steps=steps, internal_batch_size=bs).detach().float().cpu() for a,b in zip(x.split(bs), base.split(bs))])
-        with torch.no_grad(): return Attributions(x, maps, scores(x), scores(base), axis)
+        maps = _maps(method(decide), x, base, steps=steps, bs=bs, like=weight)
+        with torch.no_grad(): return Attributions(x, maps, decision=values(x), baseline=values(base), axis=axis)
+
+# %% ../nbs/06b_attributions.ipynb #ce724c96
+def _plot_map(ax, shares, title):
+    "Draw shares `[H, W]`, red above 0 and blue below"
+    most = shares.abs().max()
+    ax.imshow(shares, cmap='RdBu_r', vmin=-most, vmax=most)
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(title, fontsize=9)
+
+# %% ../nbs/06b_attributions.ipynb #d919d68a
+@patch
+def _plot_walk(self:Attributions, axs, i, counterfactuals, kappa):
+    "Draw the picture of a walk that began in the same image, and its difference"
+    if not torch.equal(counterfactuals.images[i], self.images[i]):
+        raise ValueError(f"Row {i} of the counterfactuals is another image: make both of the same images.")
+    k = counterfactuals.k(kappa)
+    _show(axs[0], counterfactuals.pictures[i,k])
+    axs[0].set_title(f'κ={kappa:g}\n{counterfactuals._caption(i, k)}', fontsize=9)
+    counterfactuals.plot_difference(i, kappa, axs[1])
 
 # %% ../nbs/06b_attributions.ipynb #a913cb99
 @patch
@@ -63,17 +96,13 @@ def plot(self:Attributions,
     kappa:float=2., # Strength of the counterfactual
     ax=None # Axes to draw on: two, or four with a counterfactual
 ): # The axes
-    "Image and map: red for the side of `axis.high`, blue against it; and with counterfactuals the picture and its difference"
+    "Image, and map in red for the side of `axis.high`, blue against it; of a counterfactual the picture and difference"
     n = 2 if counterfactuals is None else 4
     axs = ax if ax is not None else plt.subplots(1, n, figsize=(1.5*n, 1.9), layout='constrained')[1]
     if len(axs) != n: raise ValueError(f"{n} axes are needed, and {len(axs)} were given.")
-    m = self.maps[i].sum(0)
-    _show(axs[0], self.images[i]); axs[0].set_title(f'image\nscore {self.decision[i]:.2f}', fontsize=9)
-    axs[1].imshow(m, cmap='RdBu_r', vmin=-m.abs().max(), vmax=m.abs().max()); axs[1].set(xticks=[], yticks=[])
-    axs[1].set_title(f'{self.axis}\nsum {m.sum():.2f}', fontsize=9)
-    if counterfactuals is not None:
-        if not torch.equal(counterfactuals.images[i], self.images[i]): raise ValueError(f"Row {i} of the counterfactuals is another image: make both of the same images.")
-        k = counterfactuals.k(kappa)
-        _show(axs[2], counterfactuals.pictures[i,k]); axs[2].set_title(f'κ={kappa:g}\n{counterfactuals._caption(i, k)}', fontsize=9)
-        counterfactuals.plot_difference(i, kappa, axs[3])
+    shares = self.maps[i].sum(0)
+    _show(axs[0], self.images[i])
+    axs[0].set_title(f'image\ndecision {self.decision[i]:.2f}', fontsize=9)
+    _plot_map(axs[1], shares, f'{self.axis}\nsum {shares.sum():.2f}')
+    if counterfactuals is not None: self._plot_walk(axs[2:], i, counterfactuals, kappa)
     return axs

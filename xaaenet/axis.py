@@ -20,44 +20,68 @@ from .latents import *
 # %% ../nbs/06_axis.ipynb #ef0f3689
 @dataclass
 class Axis:
-    "A direction in z with its boundary: score(z) = weight·z + bias"
+    "A direction in z with its boundary: decision(z) = weight·z + bias"
     weight:torch.Tensor # `[dims]`, float64
-    bias:float # The score at z = 0
-    high:str # Name of what lies on the side of high scores
+    bias:float # The decision value at z = 0
+    high:str # Name of what lies on the side of high values
     low:str=None # Name of what lies on the other
-    bounded:bool=True # Is score 0 a boundary?
+    bounded:bool=True # Is the value 0 a boundary?
     index:int=None # Of the output `high`
 
-    def decision(self,
-        z:torch.Tensor # `[n, dims]`
-    ):
-        "Logit difference, logit or score beyond the boundary of each row of `z`"
-        return z.double() @ self.weight + self.bias
-    def distance(self,
-        z:torch.Tensor # `[n, dims]`
-    ):
-        "Distance of each row to the boundary, negative on the side of `low`"
-        return self.decision(z) / self.weight.norm()
-    def contributions(self,
-        z:torch.Tensor # `[n, dims]` or `[dims]`
-    ):
-        "What each dimension adds to the score; with the bias they add up to it"
-        return z.double() * self.weight
-    @property
-    def unit(self):
-        "The direction, of length 1"
-        return self.weight / self.weight.norm()
     def __str__(self): return f'{self.high} against {self.low}' if self.low else self.high
 
 # %% ../nbs/06_axis.ipynb #b6ec4230
 @patch
 def axis(self:AAELearner,
-    high:str=None, # Class, label or score that is to be explained; the last of two classes or the only output by default
+    high:str=None, # Class, label or score to explain; the last of two classes or the only output by default
     low:str=None, # Class to compare it with; of more than two all others by default
     threshold:float=None # Probability (labels; 0.5 by default) or score (none by default) at the boundary
 ) -> Axis:
     "The exact decision axis of two classes, one class against the rest, a label, or a score"
-    return Axis(*self.aae.task.axis(*self.head(), self.output_names(), high, low, threshold))
+    weight, bias = self.head()
+    found = self.aae.task.axis(weight, bias, self.output_names(), high=high, low=low, threshold=threshold)
+    return Axis(*found)
+
+# %% ../nbs/06_axis.ipynb #6e122f94
+@patch
+def decision(self:Axis,
+    z:torch.Tensor # `[n, dims]`
+) -> torch.Tensor: # `[n]`, float64
+    "Logit difference, logit or score beyond the boundary of each row of `z`"
+    return z.double() @ self.weight + self.bias
+
+@patch
+def contributions(self:Axis,
+    z:torch.Tensor # `[n, dims]` or `[dims]`
+) -> torch.Tensor: # Of the same shape, float64
+    "What each dimension adds to the decision value; with the bias they add up to it"
+    return z.double() * self.weight
+
+# %% ../nbs/06_axis.ipynb #cb940a6c
+@patch
+def distance(self:Axis,
+    z:torch.Tensor # `[n, dims]`
+) -> torch.Tensor: # `[n]`, float64
+    "Distance of each row to the boundary, negative on the side of `low`"
+    return self.decision(z) / self.weight.norm()
+
+@patch(as_prop=True)
+def unit(self:Axis) -> torch.Tensor: # `[dims]`, float64
+    "The direction, of length 1"
+    return self.weight / self.weight.norm()
+
+# %% ../nbs/06_axis.ipynb #f7101503
+@patch
+def _sides(self:Axis, lat, only):
+    "What each row is called in the histogram, by its target"
+    if lat.targets is None: return ['all']*len(lat)
+    return lat.task.sides(lat.targets, lat.outputs, self.high, self.low, only)
+
+@patch
+def _drawn(self:Axis, by, only):
+    "Names that are drawn: the two sides of the axis, or all"
+    pair = [o for o in (self.low, self.high) if o in by]
+    return pair if only and self.high in by else sorted(set(by))
 
 # %% ../nbs/06_axis.ipynb #7e33e090
 @patch
@@ -68,21 +92,29 @@ def plot(self:Axis,
     ax=None, # Axes to draw on
     bins:int=40 # Of the histogram
 ): # The axes
-    "Histogram of scores along the axis, with the boundary"
+    "Histogram of decision values, with the boundary"
     if ax is None: _,ax = plt.subplots(figsize=(6,2.8), layout='constrained')
-    score = self.decision(lat.z).numpy()
-    if by is None:
-        if lat.targets is None: by = ['all']*len(lat)
-        else: by = lat.task.sides(lat.targets, lat.outputs, self.high, self.low, only)
-    by = np.asarray(by, dtype=str)
-    names = [o for o in (self.low, self.high) if o in by] if only and self.high in by else sorted(set(by))
-    edges = np.histogram_bin_edges(score[np.isin(by, names)], bins)
-    for n in names: ax.hist(score[by == n], edges, alpha=0.6, label=f'{n} (n={(by == n).sum()})', color=class_colour(n, lat.outputs))
+    by = np.asarray(self._sides(lat, only) if by is None else by, dtype=str)
+    values, names = self.decision(lat.z).numpy(), self._drawn(by, only)
+    edges = np.histogram_bin_edges(values[np.isin(by, names)], bins)
+    for n in names:
+        own = values[by == n]
+        ax.hist(own, edges, alpha=0.6, label=f'{n} (n={len(own)})', color=class_colour(n, lat.outputs))
     if self.bounded: ax.axvline(0, color='black', lw=1, ls='--', label='boundary')
     ax.set(xlabel=f'{self}: ' + lat.task.axis_word, ylabel='images')
     ax.set_ylim(top=1.3*ax.get_ylim()[1]) # room for the legend
     ax.legend(fontsize=8, ncols=3, edgecolor='none', framealpha=1)
     return ax
+
+# %% ../nbs/06_axis.ipynb #e6e25d10
+@patch
+def _bars(self:Axis, z, n):
+    "Height of each bar by its name, from below: the bias, the small contributions together, the `n` largest"
+    parts = self.contributions(z)
+    top = parts.abs().argsort(descending=True)[:n]
+    bars = {'bias': self.bias}
+    if len(parts) > n: bars['others'] = (parts.sum() - parts[top].sum()).item()
+    return bars | {f'z{i}': parts[i].item() for i in top.tolist()[::-1]}
 
 # %% ../nbs/06_axis.ipynb #04740db4
 @patch
@@ -91,13 +123,11 @@ def plot_contributions(self:Axis,
     n:int=10, # Largest to show; the others are summed up
     ax=None # Axes to draw on
 ): # The axes
-    "Bars of what each latent dimension adds to the score"
+    "Bars of what each latent dimension adds to the decision value"
     if ax is None: _,ax = plt.subplots(figsize=(6,2.8), layout='constrained')
-    c = self.contributions(z)
-    top = c.abs().argsort(descending=True)[:n]
-    rest = c.sum() - c[top].sum()
-    bars = [('bias', self.bias)] + ([('others', rest.item())] if len(c) > n else []) + [(f'z{i}', c[i].item()) for i in top.tolist()[::-1]]
-    ax.barh(*zip(*bars), color=['#4477aa' if v > 0 else '#cc6677' for _,v in bars])
+    bars = self._bars(z, n)
+    heights = np.array(list(bars.values()))
+    ax.barh(list(bars), heights, color=np.where(heights > 0, '#4477aa', '#cc6677'))
     ax.axvline(0, color='black', lw=0.8)
     ax.set(xlabel=f'contribution to {self} (sum {self.decision(z).item():.2f})')
     return ax
@@ -109,6 +139,7 @@ def _along(normals, gaps, cov=None):
     norm2 = (toward * normals).sum(-1).clamp_min(1e-300)
     return -(gaps/norm2)[...,None] * toward, gaps.abs()/norm2.sqrt()
 
+# %% ../nbs/06_axis.ipynb #10d1f31f
 def nearest_face(
     weight:torch.Tensor, # Of the head, `[classes, dims]`
     bias:torch.Tensor, # `[classes]`
@@ -117,21 +148,51 @@ def nearest_face(
 ) -> tuple: # Moves `[n, dims]` that end on the boundary, and the class behind it `[n]`
     "The smallest move to any other class"
     weight, bias, z = (o.double() for o in (weight, bias, z))
-    logits, rows = z @ weight.T + bias, torch.arange(len(z))
-    a = logits.argmax(1)
-    moves, lengths = _along(weight[a][:,None] - weight, logits[rows, a][:,None] - logits, cov)
-    lengths[rows, a] = math.inf
-    b = lengths.argmin(1)
-    return moves[rows, b], b
+    rows, logits = torch.arange(len(z)), z @ weight.T + bias
+    own = logits.argmax(1)
+    moves, lengths = _along(weight[own][:,None] - weight, logits[rows, own][:,None] - logits, cov)
+    lengths[rows, own] = math.inf
+    behind = lengths.argmin(1)
+    return moves[rows, behind], behind
+
+# %% ../nbs/06_axis.ipynb #22b22adb
+def _region(weight, bias, z, target):
+    "Normals of the faces of a class's region `[faces, dims]`, and its lead over each other class at `z` `[n, faces]`"
+    others = torch.arange(len(weight)) != target
+    normals = (weight[target] - weight)[others]
+    return normals, z @ normals.T + (bias[target] - bias)[others]
+
+# %% ../nbs/06_axis.ipynb #7f48952d
+def _over_furthest(normals, leads, cov):
+    "Smallest moves over the furthest of the faces that a row lies behind, `[n, dims]`; 0 where the target wins already"
+    moves, lengths = _along(normals, leads, cov)
+    furthest = (lengths * (leads < 0)).argmax(1)
+    moves = moves[torch.arange(len(leads)), furthest]
+    moves[(leads >= 0).all(1)] = 0
+    return moves
 
 # %% ../nbs/06_axis.ipynb #63d288aa
 def _least_distance(g, h):
-    "The shortest x with g·x ≥ h"
+    "The shortest x with g·x ≥ h; None where there is no such x"
     scale = np.abs(h).max()
-    u, _ = nnls(np.vstack([g.T, h/scale]), np.r_[np.zeros(g.shape[1]), 1.])
-    r = np.vstack([g.T, h/scale]) @ u - np.r_[np.zeros(g.shape[1]), 1.]
+    e = np.vstack([g.T, h/scale])
+    f = np.r_[np.zeros(g.shape[1]), 1.]
+    u, _ = nnls(e, f)
+    r = e @ u - f
     if np.linalg.norm(r) < 1e-9: return None
     return -r[:-1]/r[-1]*scale
+
+# %% ../nbs/06_axis.ipynb #81beb05f
+def _asked(leads, reach):
+    "By how much each lead has to change at least at κ=1 if the target is to win from there to κ=`reach`"
+    return torch.where(leads < 0, -leads, -leads/reach)
+
+def _into_region(faces, leads, reach):
+    "Shortest whitened move of one row into a region, up to `reach` or else just beyond κ=1; None where there is none"
+    hair = (1.001*reach, 1.002) if reach > 1 else (1,) # a hair more, since equality may be rounded to either side
+    for r in hair:
+        x = _least_distance(faces, _asked(leads, r).numpy())
+        if x is not None: return x
 
 # %% ../nbs/06_axis.ipynb #5d72714a
 def to_class(
@@ -140,25 +201,25 @@ def to_class(
     z:torch.Tensor, # Latent vectors `[n, dims]`
     target:int, # The class to reach
     cov:torch.Tensor=None, # Covariance of the latents, to measure lengths in
-    reach:float=2., # Strength up to which the target holds, where its region is deep enough; 1 gives the projection itself
+    reach:float=2., # Strength up to which the target holds, where its region is deep enough; 1: the projection itself
     names:list=None # Of the classes; their numbers by default
 ) -> torch.Tensor: # Moves `[n, dims]` that end on the border of the target's region; 0 where it holds already
     "The smallest move into the region of `target`"
     weight, bias, z = (o.double() for o in (weight, bias, z))
-    keep = torch.arange(len(weight)) != target
-    normals, offsets = (weight[target] - weight)[keep], (bias[target] - bias)[keep]
-    gaps = z @ normals.T + offsets # below 0 where another class beats the target
-    one, lengths = _along(normals, gaps, cov)
-    worst = (lengths * (gaps < 0)).argmax(1)
-    moves = one[torch.arange(len(z)), worst]
-    moves[(gaps >= 0).all(1)] = 0
-    def asked(reach): return torch.where(gaps < 0, -gaps, -gaps/reach) # what holds at z has to hold at z + reach·move as well
-    open_ = (moves @ normals.T < asked(reach) - 1e-9*(1 + gaps.abs())).any(1).nonzero().flatten().tolist()
+    normals, leads = _region(weight, bias, z, target)
+    moves = _over_furthest(normals, leads, cov)
+    falls_short = (moves @ normals.T < _asked(leads, reach) - 1e-9*(1 + leads.abs())).any(1)
     root = torch.eye(z.shape[1], dtype=torch.float64) if cov is None else torch.linalg.cholesky(cov.double())
-    g = (normals @ root).numpy()
-    for i in open_:
-        tries = (_least_distance(g, asked(r)[i].numpy()) for r in ((1.001*reach, 1.002) if reach > 1 else (1,))) # a hair more, since equality may be rounded to either side
-        x = next((o for o in tries if o is not None), None)
-        if x is None: raise ValueError(f"No latent vector at all is classified as {target if names is None else repr(names[target])}, since other classes beat it everywhere or its region is no deeper than a plane: choose another `target`, or train with more images of this class.")
+    faces = (normals @ root).numpy()
+    for i in falls_short.nonzero().flatten().tolist():
+        x = _into_region(faces, leads[i], reach)
+        if x is None: raise _unreachable(target if names is None else repr(names[target]))
         moves[i] = root @ torch.from_numpy(x)
     return moves
+
+# %% ../nbs/06_axis.ipynb #491369cd
+def _unreachable(name):
+    "The error for a class that no latent vector belongs to"
+    return ValueError(
+        f"No latent vector at all is classified as {name}, since other classes beat it everywhere or its region is "
+        "no deeper than a plane: choose another `target`, or train with more images of this class.")
