@@ -7,19 +7,21 @@ Docs: https://xaaenet.github.io/xaaenet/report.html.md"""
 # %% auto #0
 __all__ = ['report']
 
-# %% ../nbs/09_report.ipynb #abd5e634
+# %% ../nbs/09_report.ipynb #e4f761f6
 import base64, io, math, os, warnings
 from importlib.util import find_spec
 
 import PIL.features, PIL.Image
 from fastai.vision.all import *
 
-from .model import *
+from .tasks import *
 from .learner import *
-from .explain import *
-from .explain import _codes
+from .latents import *
+from .stats import _codes
+from .reference import *
+from .verdicts import *
+from .run import *
 from .record import *
-from .record import task_words, thumb_side, walk_side
 from .page import *
 
 # %% ../nbs/09_report.ipynb #9dc1fadf
@@ -100,45 +102,45 @@ def _check_kappas(kappas):
         raise ValueError(f"`kappas` must rise from step to step, and {strengths} don't: sort them.")
 
 # %% ../nbs/09_report.ipynb #b6c537b0
-def _check_sizes(max_images, walks, kappas):
+def _check_sizes(max_n, n_walks, kappas):
     "Refuse more than a page can hold"
-    if not 1 <= max_images <= 20_000 or walks < 0:
-        raise ValueError(f"`max_images` is 1 to 20,000 and `walks` 0 or more, not {max_images} and {walks}.")
-    if walks*len(kappas) > 60_000:
-        raise ValueError(f"{walks:,} walks of {len(kappas)} pictures are more than a page can hold: "
+    if not 1 <= max_n <= 20_000 or n_walks < 0:
+        raise ValueError(f"`max_n` is 1 to 20,000 and `n_walks` 0 or more, not {max_n} and {n_walks}.")
+    if n_walks*len(kappas) > 60_000:
+        raise ValueError(f"{n_walks:,} walks of {len(kappas)} pictures are more than a page can hold: "
                          f"ask for {60_000//len(kappas):,} or fewer.")
 
 # %% ../nbs/09_report.ipynb #3ad5f0af
-def _check_asked(learn, path, output, images, maps, kappas, max_images, walks):
+def _check_asked(learn, path, output, pictures, maps, kappas, max_n, n_walks):
     "Refuse what can't be reported, before anything is computed"
-    if images not in ('all', 'z-only', 'none'):
-        raise ValueError(f"`images` is 'all', 'z-only' or 'none', not {images!r}.")
+    if pictures not in ('all', 'z-only', 'none'):
+        raise ValueError(f"`pictures` is 'all', 'z-only' or 'none', not {pictures!r}.")
     _check_kappas(kappas)
-    _check_sizes(max_images, walks, kappas)
+    _check_sizes(max_n, n_walks, kappas)
     if output is not None: learn._output(output)
     _check_maps(maps)
     _check_path(path)
 
-# %% ../nbs/09_report.ipynb #8dc8c5e3
-def _source(learn, source):
+# %% ../nbs/09_report.ipynb #1112cfe6
+def _loader(learn, images):
     "A loader of labelled rows"
-    if source is None:
+    if images is None:
         if not len(learn.dls.loaders) > 1 or not len(learn.dls.valid.dataset):
-            raise ValueError("This learner has no data, as after `load_learner`: pass `source`, a loader or items with "
+            raise ValueError("This learner has no data, as after `load_learner`: pass `images`, a loader or items with "
                              "labels, and `reference`, one that was made where the data are.")
         return learn.dls.valid
-    if isinstance(source, (DataLoader, torch.utils.data.DataLoader)): return source
-    if not len(source): raise ValueError("`source` holds no images.")
-    return learn.dls.test_dl(source, with_labels=True)
+    if isinstance(images, (DataLoader, torch.utils.data.DataLoader)): return images
+    if not len(images): raise ValueError("There are no `images`: pass a loader or items with labels.")
+    return learn.dls.test_dl(images, with_labels=True)
 
-# %% ../nbs/09_report.ipynb #9be3c30e
+# %% ../nbs/09_report.ipynb #d9433c7a
 def _check_rows(learn, lat, output):
     "Refuse rows that can't be reported on, and say which output is explained"
     if lat.targets is None:
-        raise ValueError("The rows of `source` have no labels, and a report needs them: "
+        raise ValueError("The rows of `images` have no labels, and a report needs them: "
                          "pass a loader or items with labels.")
     if len(lat) < 5: raise ValueError(f"A report of {len(lat)} images can't say anything: 5 or more are needed.")
-    return task_words[lat.task].explained(lat) if output is None else lat.outputs[learn._output(output)]
+    return lat.task.explained(lat.outputs) if output is None else lat.outputs[learn._output(output)]
 
 # %% ../nbs/09_report.ipynb #647da12b
 def _write_page(record, path, title, max_mb):
@@ -148,7 +150,7 @@ def _write_page(record, path, title, max_mb):
     mb = len(text.encode())/1e6
     if mb > max_mb:
         warnings.warn(f"The report has {mb:.1f} MB, with the smallest pictures already: "
-                      "fewer `max_images` or `walks` make it smaller.")
+                      "fewer `max_n` or `n_walks` make it smaller.")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding='utf-8')
     return path
@@ -157,14 +159,14 @@ def _write_page(record, path, title, max_mb):
 def report(
     learn:AAELearner, # Trained
     path, # HTML file to write
-    source=None, # Held-out rows: a loader, or items with labels; the validation set by default, which chose the weights
+    images=None, # Held-out rows: a loader, or items with labels; the validation set by default, which chose the weights
     *,
     output:str=None, # Class, label or score to explain; for classes the nearest other one by default, else the first
-    verdicts=None, # What `learn.judge` found about cues
+    verdicts:Verdicts=None, # What `learn.judge` found about cues
     seeds:pd.DataFrame=None, # A row a training seed, if there were several
-    images:str='all', # 'all': thumbnails and pictures painted from z; 'z-only': only the latter; 'none': numbers alone
-    max_images:int=2000, # Most points of the map; a random sample of more rows
-    walks:int=60, # Images to walk, spread over the classes
+    pictures:str='all', # 'all': thumbnails and pictures painted from z; 'z-only': only the latter; 'none': numbers alone
+    max_n:int=2000, # Most points of the map; a random sample of more rows
+    n_walks:int=60, # Images to walk, spread over the classes
     title:str='What the model decides by', # Of the page
     seed:int=0, # Of samples, maps and bootstrap
     maps:tuple=('tsne', 'pca'), # Methods of `latent_map`
@@ -176,11 +178,12 @@ def report(
 ) -> Path: # `path`
     "Write a report on the model: one HTML file that needs no network"
     kappas = tuple(float(k) for k in kappas)
-    _check_asked(learn, path, output, images, maps, kappas, max_images, walks)
-    dl = _source(learn, source)
+    _check_asked(learn, path, output, pictures, maps, kappas, max_n, n_walks)
+    dl = _loader(learn, images)
     units = _codes(groups, len(dl.dataset) if hasattr(dl.dataset, '__len__') else None)
     if reference is None and not len(learn.dls.train.dataset): learn.reference() # which says what is missing
     lat = learn.latents(dl=dl)
-    options = Options(_check_rows(learn, lat, output), source is not None, verdicts, seeds, images, max_images, walks,
-                      seed, maps, kappas, units, n_boot)
+    options = Options(_check_rows(learn, lat, output), held_out=images is not None, verdicts=verdicts, seeds=seeds,
+                      pictures=pictures, max_n=max_n, n_walks=n_walks, seed=seed, maps=maps, kappas=kappas,
+                      units=units, n_boot=n_boot)
     return _write_page(gather(learn, dl, lat, options, reference), Path(path), title, max_mb)
