@@ -1,4 +1,4 @@
-"""How well a model predicts the rows of a report: its key figures, the test of its skill, calibration and mix-ups, as numbers with intervals
+"""How well a model predicts the rows of a report: key figures, skill, calibration and mix-ups, with their intervals
 
 Docs: https://xaaenet.github.io/xaaenet/figures.html.md"""
 

@@ -164,7 +164,7 @@ def report(
     output:str=None, # Class, label or score to explain; for classes the nearest other one by default, else the first
     verdicts:Verdicts=None, # What `learn.judge` found about cues
     seeds:pd.DataFrame=None, # A row a training seed, if there were several
-    pictures:str='all', # 'all': thumbnails and pictures painted from z; 'z-only': only the latter; 'none': numbers alone
+    pictures:str='all', # 'all': thumbnails and pictures painted from z; 'z-only': the latter alone; 'none': neither
     max_n:int=2000, # Most points of the map; a random sample of more rows
     n_walks:int=60, # Images to walk, spread over the classes
     title:str='What the model decides by', # Of the page

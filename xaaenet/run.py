@@ -1,4 +1,4 @@
-"""What a report needs the images for: how well each is painted, which are unusual, thumbnails, and walks across the boundary
+"""What a report needs the images for: how each is painted, which are unusual, thumbnails and walks
 
 Docs: https://xaaenet.github.io/xaaenet/run.html.md"""
 
@@ -116,9 +116,12 @@ def walk_goals(self:Task, learn, # Trained
     ways = (low, step), (~low, -step)
     return [(np.flatnonzero(on), dict(change=change, output=output)) for on,change in ways if on.any()]
 
-# %% ../nbs/08b_run.ipynb #cc53afb4
+# %% ../nbs/08b_run.ipynb #e6ac482f
 @patch
-def walk_goals(self:Labels, learn, lat, output, whole): return [(np.arange(len(lat)), dict(target=output))]
+def walk_goals(self:Labels, learn, lat, output, whole):
+    return [(np.arange(len(lat)), dict(target=output))]
+
+# %% ../nbs/08b_run.ipynb #c5856710
 @patch
 def walk_goals(self:Category, learn, lat, output, whole):
     if output is None: return [(np.arange(len(lat)), {})]
