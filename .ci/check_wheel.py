@@ -6,7 +6,8 @@ root = Path(__file__).resolve().parent.parent
 names = {n for n in zipfile.ZipFile(sys.argv[1]).namelist() if not n.endswith('/')}
 package = {n for n in names if n.startswith('xaaenet/')}
 metadata = {n for n in names if n.split('/')[0].startswith('xaaenet-') and n.split('/')[0].endswith('.dist-info')}
-expected = {f.relative_to(root).as_posix() for k in ('*.py', '*.css', '*.js') for f in (root/'xaaenet').rglob(k)}
+kinds = '*.py', '*.css', '*.js', '*.html'
+expected = {f.relative_to(root).as_posix() for k in kinds for f in (root/'xaaenet').rglob(k)}
 problems = [
     *(f'not of the package: {n}' for n in sorted(names - package - metadata)),
     *(f'not in the checkout: {n}' for n in sorted(package - expected)),

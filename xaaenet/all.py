@@ -1,7 +1,8 @@
 """Everything, as `fastai.vision.all` gives it: `from xaaenet.all import *`
 
 Three of fastai's names mean something else here: `DynamicUnet` and `UnetBlock` are the decoder with dropped skips, and
-`default_device` only returns the best device. fastai's own stay at `fastai.vision.models.unet` and `fastai.torch_core`."""
+`default_device` only returns the best device. fastai's own stay at `fastai.vision.models.unet` and
+`fastai.torch_core`."""
 from fastai.vision.all import *
 from xaaenet.tasks import tasks, Task, as_task, loss_task, target_task
 from xaaenet.encoders import *

@@ -1,4 +1,4 @@
-"""One HTML file that shows what the model decides by: figures, a map of the latent space, walks across the boundary, cues, flags, and how each of them can mislead
+"""One HTML file that shows what the model decides by, and how each of its figures and pictures can mislead
 
 Docs: https://xaaenet.github.io/xaaenet/report.html.md"""
 
@@ -7,647 +7,166 @@ Docs: https://xaaenet.github.io/xaaenet/report.html.md"""
 # %% auto #0
 __all__ = ['report']
 
-# %% ../nbs/09_report.ipynb #796c4e08
-import base64, hashlib, io, json, math, os, platform, re, warnings
-from dataclasses import replace
-from importlib import resources
+# %% ../nbs/09_report.ipynb #e4f761f6
+import base64, io, math, os, warnings
 from importlib.util import find_spec
-from types import SimpleNamespace
 
-import PIL.features, PIL.Image, fastai, matplotlib.pyplot as plt
+import PIL.features, PIL.Image
 from fastai.vision.all import *
-from datetime import date
-from fastcore.xml import Safe, ft, to_xml
-from matplotlib.colors import to_hex
-from matplotlib.ticker import MaxNLocator
-from scipy.stats import t as student_t
 
-import xaaenet
-from .model import *
+from .tasks import *
 from .learner import *
 from .latents import *
-from .latents import _chunks
-from .stats import *
-from .stats import _codes, _draws, _mean_error, _metric_values, _percentiles, _share_interval
+from .stats import _codes
 from .reference import *
-from .axis import *
-from .explain import *
-from .prototypes import *
-from .association import *
 from .verdicts import *
+from .run import *
+from .record import *
+from .page import *
 
-# %% ../nbs/09_report.ipynb #2457eaa8
-def _thumbs(x, side):
-    "Images `[n, C, h, w]` as bytes, `side` at most on the longer side, gray or in colour"
-    h, w = x.shape[-2:]
-    x = x.float()/255 if x.dtype == torch.uint8 else x
-    if x.shape[1] not in (1, 3): x = x.mean(1, keepdim=True)
-    if max(h, w) > side: x = F.interpolate(x, [max(1, round(o*side/max(h, w))) for o in (h, w)], mode='bilinear', antialias=True)
-    return (x.clamp(0, 1)*255).round().byte()
-
+# %% ../nbs/09_report.ipynb #9dc1fadf
 def _layout(n, h, w):
     "Height and width of a cell, rows and columns of a sheet of `n` tiles, about as high as wide"
     ch, cw = (math.ceil(o/16)*16 for o in (h, w))
     cols = math.ceil(math.sqrt(n*ch/cw))
     return ch, cw, math.ceil(n/cols), cols
 
-def _sheet(tiles, quality):
-    "A sprite sheet of `tiles` as a data URI, and where they lie on it"
+# %% ../nbs/09_report.ipynb #29c7a542
+def _tiled(tiles):
+    "Tiles `[n, C, h, w]` as one array, `[height, width, C]`; cells are filled up with their edge"
     n, c, h, w = tiles.shape
     ch, cw, rows, cols = _layout(n, h, w)
     x = F.pad(tiles.float(), (0, cw-w, 0, ch-h), mode='replicate').byte()
-    x = torch.cat([x, x.new_zeros(rows*cols - n, c, ch, cw)]).view(rows, cols, c, ch, cw).permute(0,3,1,4,2).reshape(rows*ch, cols*cw, c).numpy()
-    f, fmt = io.BytesIO(), 'webp' if PIL.features.check('webp') else 'jpeg'
-    PIL.Image.fromarray(x if c == 3 else x[...,0]).save(f, fmt, quality=quality)
-    return dict(uri=f'data:image/{fmt};base64,{base64.b64encode(f.getvalue()).decode()}', w=w, h=h, cw=cw, ch=ch, cols=cols)
+    x = torch.cat([x, x.new_zeros(rows*cols - n, c, ch, cw)]).view(rows, cols, c, ch, cw)
+    return x.permute(0,3,1,4,2).reshape(rows*ch, cols*cw, c).numpy()
 
-# %% ../nbs/09_report.ipynb #8e197ea6
-_ladder = (64, 128, 85), (48, 96, 75), (32, 64, 60) # side of thumbnails, side of walked pictures, quality
+# %% ../nbs/09_report.ipynb #1f4c3ca8
+def _encoded(x, quality):
+    "An array `[height, width, C]` as the data URI of a picture"
+    fmt = 'webp' if PIL.features.check('webp') else 'jpeg'
+    f = io.BytesIO()
+    PIL.Image.fromarray(x if x.shape[-1] == 3 else x[...,0]).save(f, fmt, quality=quality)
+    return f'data:image/{fmt};base64,{base64.b64encode(f.getvalue()).decode()}'
+
+# %% ../nbs/09_report.ipynb #3d17d805
+def _sheet(tiles, quality):
+    "A sprite sheet of `tiles`, and where they lie on it"
+    n, _, h, w = tiles.shape
+    ch, cw, _, cols = _layout(n, h, w)
+    return dict(uri=_encoded(_tiled(tiles), quality), w=w, h=h, cw=cw, ch=ch, cols=cols)
+
+# %% ../nbs/09_report.ipynb #a4f71668
+_ladder = (thumb_side, walk_side, 85), (48, 96, 75), (32, 64, 60) # side of thumbnails, side of walked pictures, quality
+
 _most_px = 16_383 # of a side of a WebP picture
 
 def _fits(tiles):
+    "Does a sheet of them stay within WebP's measures?"
     ch, cw, rows, cols = _layout(len(tiles), *tiles.shape[-2:])
     return max(ch*rows, cw*cols) <= _most_px
 
-def _sheets(thumbs, large, most):
-    "Sheets of thumbnails and of large pictures, the finest that stay below `most` characters and within WebP's measures"
+# %% ../nbs/09_report.ipynb #c66b6b43
+def _sheets(small, large, most):
+    "Sheets of thumbnails and of large pictures, the finest that stay below `most` characters"
     for side,big,quality in _ladder:
-        small = {k: _thumbs(v, big if k in large else side) for k,v in {**thumbs, **large}.items() if len(v)}
-        if not all(map(_fits, small.values())): continue
-        res = {k: _sheet(v, quality) for k,v in small.items()}
+        tiles = {k: thumbs(v, side) for k,v in small.items()} | {k: thumbs(v, big) for k,v in large.items()}
+        if not all(map(_fits, tiles.values())): continue
+        res = {k: _sheet(v, quality) for k,v in tiles.items()}
         if sum(len(o['uri']) for o in res.values()) < most: break
     return res
 
-# %% ../nbs/09_report.ipynb #d93c069f
-def _source(learn, source):
-    "A loader of labelled rows"
-    if source is None:
-        if not len(learn.dls.loaders) > 1 or not len(learn.dls.valid.dataset): raise ValueError("This learner has no data, as after `load_learner`: pass `source`, a loader or items with labels, and `reference`, one that was made where the data are.")
-        return learn.dls.valid
-    if isinstance(source, (DataLoader, torch.utils.data.DataLoader)): return source
-    if not len(source): raise ValueError("`source` holds no images.")
-    return learn.dls.test_dl(source, with_labels=True)
-
-def _groups(lat, k):
-    "Number of each row's group, names and colours of the groups"
-    if lat.task == 'category': return lat.targets.numpy().astype(int), lat.outputs, [to_hex(class_colour(n, lat.outputs)) for n in lat.outputs]
-    y = lat.targets.reshape(len(lat), -1)[:,k].numpy()
-    if lat.task == 'labels': return y.astype(int), [f'not {lat.outputs[k]}', lat.outputs[k]], [to_hex(plt.cm.tab10(i)) for i in (0, 1)]
-    codes, edges = pd.qcut(y, min(5, len(np.unique(y))), labels=False, retbins=True, duplicates='drop')
-    if len(edges) < 2: codes, edges = np.zeros(len(y), dtype=int), [y[0], y[0]]
-    return codes, [f'{a:.3g} to {b:.3g}' for a,b in zip(edges, edges[1:])], [to_hex(plt.cm.viridis(0.12 + 0.8*i/max(1, len(edges)-2))) for i in range(len(edges)-1)]
-
-# %% ../nbs/09_report.ipynb #84e32ac2
-def _spread(groups, n, rng):
-    "`n` positions, as evenly from each group as can be"
-    order = rng.permutation(len(groups))
-    turn = pd.Series(groups[order]).groupby(groups[order]).cumcount().values
-    some = order[np.argsort(turn, kind='stable')[:n]]
-    return some[np.lexsort((some, groups[some]))]
-
-def _wrong(lat, k):
-    "Rows that are read wrongly; of scores the tenth with the largest errors"
-    if lat.task != 'score': return ~lat.correct.numpy()
-    err = (lat.logits[:,k] - lat.targets.reshape(len(lat), -1)[:,k]).abs().numpy()
-    return err > np.quantile(err, 0.9)
-
-# %% ../nbs/09_report.ipynb #4dc6e4ff
-def _stream(learn, dl, lat, keep, images):
-    "MS-SSIM, L1 and reconstruction error of every row, and thumbnails of the rows in `keep`"
-    at, rows, keep, thumbs = 0, [], set(keep.tolist()), dict(image=[], picture=[])
-    for x in learn._bar(_chunks(dl), 'pictures'):
-        p, on = learn.decode(lat.z[at:at+len(x)]), [i for i in range(len(x)) if at+i in keep]
-        rows.append(torch.stack([ms_ssim(p, x, reduction='none'), (p-x).abs().flatten(1).mean(1), reconstruction_errors(p, x)], 1))
-        for k,v in dict(image=x, picture=p).items():
-            if on and images in ('all', dict(picture='z-only').get(k)): thumbs[k].append(_thumbs(v[on], _ladder[0][0]))
-        at += len(x)
-    return pd.DataFrame(torch.cat(rows).numpy(), columns=['ms_ssim', 'l1', 'error']), {k: torch.cat(v) for k,v in thumbs.items() if v}
-
-# %% ../nbs/09_report.ipynb #d7c99f6f
-def _goals(learn, lat, output, whole):
-    "Where each row walks to, as keywords of `counterfactuals`, and the rows that share them; `whole` has the spread of the scores"
-    if lat.task == 'labels': return [(np.arange(len(lat)), dict(target=output))]
-    if lat.task == 'category':
-        if output is None: return [(np.arange(len(lat)), {})]
-        _, behind = nearest_face(*learn.head(), lat.z)
-        k = learn._output(output)
-        return [(np.arange(len(lat)), dict(target=[lat.outputs[b] if p == k else output for p,b in zip(lat.preds.tolist(), behind.tolist())]))]
-    k = learn._output(output)
-    low, step = (lat.logits[:,k] <= whole.logits[:,k].median()).numpy(), whole.targets.reshape(len(whole), -1)[:,k].double().std().item() or 1.
-    return [(np.flatnonzero(on), dict(change=c, output=output)) for on,c in ((low, step), (~low, -step)) if on.any()]
-
-# %% ../nbs/09_report.ipynb #2433eb6e
-def _walk(learn, dl, rows, lat, output, kappas, reference, bs=8):
-    "Walks of some rows, a few at a time, with their pictures as small as the report shows them; and the positions of their rows"
-    walks, pos, big = [], [], _ladder[0][1]
-    parts = [(at[i:i+bs], kwargs) for at,kwargs in _goals(learn, lat[rows], output, lat) for i in range(0, len(at), bs)]
-    for some,kwargs in learn._bar(parts, 'walks'):
-        kw = {k: [v[j] for j in some] if isinstance(v, list) else v for k,v in kwargs.items()}
-        x = torch.cat(list(_chunks(dl, rows=[rows[j] for j in some])))
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', OutOfDistribution) # the report shows the flags
-            cf = learn.counterfactuals(x, kappas=kappas, reference=reference, **kw)
-        walks.append(replace(cf, images=_thumbs(cf.images, big), pictures=_thumbs(cf.pictures.flatten(0, 1), big).unflatten(0, (len(x), -1))))
-        pos += some.tolist()
-    return walks, pos
-
-# %% ../nbs/09_report.ipynb #d0c88626
-def _pct(v): return f'{100*v:.0f} %' if 0.1 <= v <= 0.9 or v in (0, 1) else f'{100*v:.1f} %'
-
-def _share_of(hits, units=None):
-    "The share of `hits` in per cent, with Wilson's interval; rows of one of the groups `units` count by their design effect"
-    if not len(hits): return 'no images'
-    low, high = _share_interval(hits, units)
-    return f'{_pct(np.mean(hits))} ({100*low:.0f} to {100*high:.0f})'
-
-def _share(k, n): return _share_of(np.arange(n) < k)
-
-def _num(v, digits=2): return '–' if v is None or not math.isfinite(v) else f'{v:.{digits}f}'.replace('-', '−')
-def _list(names, n=20): return ', '.join(map(str, names[:n])) + (f' and {len(names)-n} more' if len(names) > n else '')
-def _p(*texts, cls=None): return ft('p', *texts, cls=cls)
-
-# %% ../nbs/09_report.ipynb #3090e1d9
-def _value(o):
-    "A value with its interval apart"
-    m = re.fullmatch(r'(.+?) \((.+ to .+)\)', o) if isinstance(o, str) else None
-    return (ft('b', m[1]), ' ', ft('span', m[2], cls='ci')) if m else (o,)
-
-def _table(head, rows, cls='', label=None):
-    "A table that scrolls by itself where the page is narrow; the first column names the row"
-    def row(r): return ft('tr', ft('th', r[0], scope='row'), *(ft('td', *_value(o), data_label=h) for h,o in zip(head[1:], r[1:])))
-    return ft('div', ft('table', ft('thead', ft('tr', *(ft('th', o, scope='col') for o in head))), ft('tbody', *map(row, rows)), cls=cls), cls='scroll', tabindex='0', role='region', aria_label=label or ', '.join(str(o) for o in head if o))
-
-def _section(n, id, title, lead, *body, caution):
-    return ft('section', ft('h2', ft('span', n, cls='no'), title), _p(lead, cls='lead'), *body, ft('aside', ft('strong', 'How this can mislead. '), caution, cls='caution'), id=id, aria_label=title)
-
-def _cards(*cards): return ft('dl', *(ft('div', ft('dt', name), ft('dd', ft('b', value), ft('span', note))) for name,value,note in cards), cls='cards')
-def _tile(sheet, i, label, cls=''): return ft('canvas', cls=f'tile {cls}'.strip(), data_sheet=sheet, data_at=i, role='img', aria_label=label)
-
-# %% ../nbs/09_report.ipynb #a73bdb43
-_scored = (('ordinal error', lambda s,y: ordinal_error(s, y, 20_000), 'Share of pairs of images that the score puts in the wrong order: 0 is perfect, 0.5 is guessing.'),
-           ('mean error', lambda s,y: (s-y).abs().mean().item(), 'Mean distance of score and target, in units of the score.'))
-
-def _figures(r):
-    "Name, value, interval (NaN where none can be estimated) and meaning of each key figure"
-    lat, res = r.lat, []
-    if lat.task != 'score':
-        usual = torch.bincount(lat.targets).max().item()/len(lat) if lat.task == 'category' else None
-        about = dict(accuracy=f'Share of images whose class is named right; naming the most common class each time would give {_pct(usual)}.' if usual else 'Share of right answers, over all labels.',
-                     AUC='How well the probabilities put images with and without a ' + ('class' if usual else 'label') + ' in order: 0.5 is guessing, 1 is perfect.', Brier='Mean squared error of the probabilities: 0 is perfect, and sure but wrong answers cost most.')
-        return [(m, *o, about[m]) for m,o in _metric_values(lat, None, r.n_boot, r.units, r.seed)['model'].items()]
-    boots = list(_draws(len(lat), r.units, min(r.n_boot, 100), r.seed))
-    for j,name in enumerate(lat.outputs):
-        s, y = lat.logits[:,j].double(), lat.targets.reshape(len(lat), -1)[:,j].double()
-        for m,f,about in _scored:
-            bs = [f(s[b], y[b]) for b in boots if len(y[b].unique()) > 1]
-            res.append((m if len(lat.outputs) == 1 else f'{m}, {name}', f(s, y), *_percentiles(bs), about))
-    return res
-
-def _gate(r):
-    "The test of the model's skill: that of the verdicts on cues if it was made, else the same; of several labels or scores that of the one which is explained"
-    s = r.verdicts.skill if r.verdicts is not None and r.verdicts.skill['passed'] is not None else r.lat.skill(r.units, seed=r.seed)
-    if r.lat.task == 'category' or 'by_output' not in s: return s
-    o = s['by_output'].iloc[r.k]
-    return dict(s, value=o.value, p=max(o.p, s['p']), passed=bool(o.passed))
-
-def _tested(s): return f'{s["measure"]} {_num(s["value"], 3)}, p = {s["p"]:.2g} against shuffled labels'
-
-# %% ../nbs/09_report.ipynb #eeff467d
-def _used(t): return t.verdict.astype(str).str.startswith('used')
-
-def _known(r):
-    "How many rows are known to the model, as a sentence; empty where none is"
-    if not r.held_out: return ''
-    n = len(r.reference.known_rows(r.lat))
-    return f'Careful: {n} of the {len(r.lat)} rows are images that the model was trained on or chosen by, so these figures are too good.' if n else ''
-
-def _decides(lat):
-    "What the model decides, in a sentence"
-    if lat.task == 'score': return 'The model gives an image a score.' if len(lat.outputs) == 1 else f'The model gives an image {len(lat.outputs)} scores: {_list(lat.outputs)}.'
-    if lat.task == 'labels': return f'The model says of {len(lat.outputs)} labels whether an image has them: {_list(lat.outputs)}.'
-    return f'The model tells {lat.outputs[0]} from {lat.outputs[1]}.' if len(lat.outputs) == 2 else f'The model sorts an image into one of {len(lat.outputs)} classes: {_list(lat.outputs)}.'
-
-# %% ../nbs/09_report.ipynb #3105d271
-def _verdict(r):
-    "Sentences of the verdict"
-    if not r.gate['passed']: yield f'On these images the model can\'t be told from guessing ({_tested(r.gate)}), so nothing below explains anything.'
-    elif r.lat.task == 'category' and r.figures[0][2] <= torch.bincount(r.lat.targets).max().item()/len(r.lat):
-        yield 'The model puts the images in a better order than guessing would, but the classes that it names are right no more often than the most common one named each time.'
-    else: yield 'The model has learned something: on these images its answers are better than guessing.'
-    if len(r.walks):
-        share = r.held[2].mean()
-        how = 'nearly always show' if share >= 0.95 else 'mostly show' if share >= 0.7 else 'often don\'t show'
-        yield (f'Its pictures {how} what they were painted for: {_pct(share)} of those at κ = 2 are read as ' + ('the other class' if r.lat.task == 'category' else 'the other side' if r.lat.task == 'labels' else 'a score that has changed as asked')
-               + (', and can be used to see what it decides by.' if share >= 0.7 else ', so what they show is not what it decides by.'))
-    if r.verdicts is not None:
-        t = r.verdicts.table
-        used, tested = [f'{o.cue} (or {o.also})' if isinstance(o.also, str) and o.also else str(o.cue) for o in t[_used(t)].drop_duplicates('cue').itertuples()], t[t.images.fillna(0) > 0].cue.nunique()
-        yield (f'Of {tested} cues that were tested by editing images, it ' + (f'uses {_list(used)}.' if used else 'was shown to use none.')) if r.verdicts.skill['passed'] else 'No cue is judged, since the model\'s skill isn\'t beyond that of shuffled labels.'
-    yield 'What is said here holds for this model, never for the disease.'
-
-# %% ../nbs/09_report.ipynb #679d8a17
-def _summary(r):
-    main, n, r.known = r.figures[0], len(r.lat), _known(r)
-    value = _pct if main[0] == 'accuracy' else _num
-    cards = [('Held-out images' if r.held_out else 'Validation images', f'{n:,}', 'these chose the weights' if not r.held_out else 'known to the model in part' if r.known else 'never seen in training'),
-             (main[0].capitalize(), value(main[1]), f'95 % interval {value(main[2]).removesuffix(" %")} to {value(main[3])}' if math.isfinite(main[2]) else 'no interval can be estimated')]
-    if len(r.walks): cards.append(('Walks that arrive', _pct(r.held[2].mean()), f'of {len(r.held[2])}, at κ = 2 (see 6)'))
-    cards.append(('Unusual images', f'{r.out_of_distribution.flagged.sum():,}', f'{_pct(r.out_of_distribution.flagged.mean())} of all (see 9)'))
-    rows = (r.known or f'They were used neither for training nor for choosing the weights. {r.reference.compared}'.strip() if r.held_out else 'They are the validation set: the model was not trained on them, but they chose which weights were kept, so the figures are somewhat too good.')
-    return _section(1, 'summary', 'Summary', f'{_decides(r.lat)} This page shows how well it does so on {n:,} images, and what it goes by. {rows}', _cards(*cards),
-                    ft('div', *map(_p, _verdict(r)), cls='verdict'),
-                    caution='A summary leaves out what the sections say about their limits. An interval holds for images of the same kind, from the same source; another hospital or another camera is another question.')
-
-# %% ../nbs/09_report.ipynb #6f4447fc
-def _calibration(lat, k, units=None, bins=10):
-    "Groups of rows of similar answers: mean answer, share or mean that is so, its interval, rows"
-    if lat.task == 'score': p, y = lat.logits[:,k].double().numpy(), lat.targets.reshape(len(lat), -1)[:,k].double().numpy()
-    elif lat.task == 'category': p, y = lat.probs.max(1).values.double().numpy(), lat.correct.double().numpy()
-    else: p, y, units = lat.probs.flatten().double().numpy(), lat.targets.flatten().double().numpy(), np.repeat(np.arange(len(lat)) if units is None else units, len(lat.outputs)) # labels of one image belong together
-    res = []
-    for g in np.array_split(np.argsort(p, kind='stable'), min(bins, len(p))):
-        own = None if units is None else units[g]
-        if lat.task == 'score':
-            se, n = _mean_error(y[g], own)
-            lo, hi = (y[g].mean() + s*student_t.ppf(0.975, max(n-1, 1))*se for s in (-1, 1))
-        else: lo, hi = _share_interval(y[g], own)
-        res.append((p[g].mean(), y[g].mean(), lo, hi, len(g)))
-    return res
-
-# %% ../nbs/09_report.ipynb #5701dd14
-def _plot(points, low, high, xlabel, ylabel, title):
-    "Answers against what is so, as SVG"
-    def at(v): return (v-low)/(high-low)
-    def x(v): return f'{46 + 260*at(v):.1f}'
-    def y(v): return f'{270 - 260*min(max(at(v), 0), 1):.1f}'
-    ticks = [t for t in MaxNLocator(5).tick_values(low, high) if low <= t <= high]
-    grid = [o for t in ticks for o in (ft('line', x1=x(low), x2=x(high), y1=y(t), y2=y(t), cls='grid'), ft('text', f'{t:.3g}'.replace('-', '−'), x=40, y=float(y(t))+4, text_anchor='end'), ft('text', f'{t:.3g}'.replace('-', '−'), x=x(t), y=286, text_anchor='middle'))]
-    marks = [o for p,m,lo,hi,n in points for o in (*((ft('line', x1=x(p), x2=x(p), y1=y(lo), y2=y(hi), cls='whisker'),) if math.isfinite(lo) else ()), ft('circle', ft('title', f'{n} images: {xlabel} {p:.2f}, {ylabel} {m:.2f}'), cx=x(p), cy=y(m), r=4.5, cls='dot'))]
-    line = ft('polyline', points=' '.join(f'{x(p)},{y(m)}' for p,m,*_ in points), cls='line')
-    return ft('figure', ft('svg', *grid, ft('line', x1=x(low), x2=x(high), y1=y(low), y2=y(high), cls='ideal'), line, *marks, ft('text', xlabel, x=176, y=308, text_anchor='middle', cls='label'),
-                           ft('text', ylabel, transform='translate(10 140) rotate(-90)', text_anchor='middle', cls='label'), viewBox='0 0 316 316', role='img', aria_label=title), ft('figcaption', title), cls='plot')
-
-# %% ../nbs/09_report.ipynb #f00ac560
-def _calibrated(r):
-    points, score = _calibration(r.lat, r.k, r.units), r.lat.task == 'score'
-    said, so = ('score by the model', 'target, mean') if score else ('probability that the model gives', 'share that is right' if r.lat.task == 'category' else 'share that is so')
-    table = ft('details', ft('summary', 'The ten groups as numbers'), _table((said, so, 'images'), [(_num(p), f'{_num(m)} ({_num(lo)} to {_num(hi)})', f'{n:,}') for p,m,lo,hi,n in points], 'num', 'Calibration'))
-    if score:
-        ends = [v for p in points for v in p[:4] if math.isfinite(v)]
-        return _plot(points, min(ends), max(ends) + 1e-9, said, so, 'Score against target, in ten groups of images: on the dashed line the score is right on average.'), table
-    off = sum(n*abs(p-m) for p,m,*_,n in points)/sum(o[4] for o in points)
-    return _plot(points, 0, 1, said, so, f'Calibration, in ten groups of answers: on the dashed line the model is as sure as it is right. Mean distance to it: {off:.3f}.'), table
-
-# %% ../nbs/09_report.ipynb #9b2bc913
-def _per_output(r):
-    "How well each class or label is found"
-    lat = r.lat
-    if lat.task == 'category': said, so = np.eye(len(lat.outputs), dtype=bool)[lat.preds], np.eye(len(lat.outputs), dtype=bool)[lat.targets.numpy().astype(int)]
-    else: said, so = lat.preds.numpy().astype(bool), lat.targets.numpy().astype(bool)
-    def share(hits, of, j): return _share_of(hits[of[:,j],j], None if r.units is None else r.units[of[:,j]])
-    rows = [(n, f'{so[:,j].sum():,}', share(said, so, j), share(~said, ~so, j), share(so, said, j)) for j,n in enumerate(lat.outputs)]
-    table = _table(('class' if lat.task == 'category' else 'label', 'images', 'found (sensitivity)', 'rightly left out (specificity)', 'right when said (predictive value)'), rows, 'num')
-    return table if len(rows) <= 20 else ft('details', ft('summary', f'All {len(rows)}, one by one'), table)
-
-# %% ../nbs/09_report.ipynb #168fb84e
-def _confusion(r):
-    "Which class is taken for which"
-    lat = r.lat
-    if lat.task != 'category': return ()
-    c = pd.crosstab(lat.targets.numpy(), lat.preds.numpy()).reindex(index=range(len(lat.outputs)), columns=range(len(lat.outputs)), fill_value=0).values
-    if len(lat.outputs) > 20:
-        top = [(a, b) for a,b in zip(*np.unravel_index(np.argsort(-(c*(1-np.eye(len(c), dtype=int))).ravel())[:10], c.shape)) if c[a,b] and a != b]
-        return ft('h3', 'Most common mix-ups'), _table(('it is', 'it is read as', 'images'), [(lat.outputs[a], lat.outputs[b], c[a,b]) for a,b in top], 'num')
-    def cell(i, j): return ft('td', c[i,j] or '·', cls='hit' if i == j else 'miss' if c[i,j] else 'zero', title=f'{lat.outputs[i]} read as {lat.outputs[j]}: {c[i,j]}')
-    head = ft('thead', ft('tr', ft('th', 'it is ↓', ft('br', void_=True), 'read as →', scope='col'), *(ft('th', n, scope='col') for n in lat.outputs)))
-    body = ft('tbody', *(ft('tr', ft('th', n, scope='row'), *(cell(i, j) for j in range(len(c)))) for i,n in enumerate(lat.outputs)))
-    return ft('h3', 'What is taken for what'), ft('div', ft('table', head, body, cls='confusion'), cls='scroll', tabindex='0', role='region', aria_label='Confusion table')
-
-# %% ../nbs/09_report.ipynb #8ee7bec4
-def _interval(figure):
-    "A key figure with its interval"
-    _, v, lo, hi, _ = figure
-    return f'{_num(v, 3)} ' + (f'({_num(lo, 3)} to {_num(hi, 3)})' if math.isfinite(lo) else '(no interval can be estimated)')
-
-def _performance(r):
-    rows = [(o[0], _interval(o), o[-1]) for o in r.figures]
-    score = r.lat.task == 'score'
-    return _section(2, 'performance', 'How well it predicts', 'An explanation is worth no more than the model it explains, so this comes first. Beside each figure is its 95 % interval: the range within which the true figure plausibly lies, given that only so many '
-                    + ('patients or other groups were seen.' if r.units is not None else 'images were seen.'), _table(('figure', 'value', 'what it means'), rows, 'about'),
-                    _p(ft('strong', 'Skill: '), f'{_tested(r.gate)}. ' + ('That is more than chance.' if r.gate['passed'] else 'That is no better than chance: fewer than 1 in 100 models that know nothing may pass this test, and this one didn\'t.'), cls='gate' if r.gate['passed'] else 'gate bad'),
-                    *(() if score else (ft('h3', 'Class by class' if r.lat.task == 'category' else 'Label by label'), _per_output(r))), *_confusion(r), ft('h3', 'Can its numbers be taken at their word?'), *_calibrated(r),
-                    caution='Several images of one patient count here as if each were a patient of its own, unless groups were given. Figures on rare classes rest on few images: look at the intervals. ' + ('' if score else 'A predictive value holds at these shares of the classes; in a clinic where the disease is rarer it is lower.'))
-
-# %% ../nbs/09_report.ipynb #01f7e430
-def _kept(r):
-    m, cols = r.measures.iloc[r.atlas], []
-    order = np.argsort(m.error.values, kind='stable')
-    for i in order[np.unique(np.linspace(0, len(order)-1, min(8, len(order))).round().astype(int))] if r.images != 'none' else ():
-        what = f'{r.names[i]}, {r.texts[r.atlas[i]]}'
-        tiles = [_tile('image', i, f'image: {what}')]*(r.images == 'all') + [_tile('picture', i, f'painted from z: {what}')]
-        if r.images == 'all': tiles.append(ft('canvas', cls='tile diff', data_sheet='picture', data_from='image', data_at=i, role='img', aria_label=f'difference: {what}'))
-        cols.append(ft('figure', *tiles, ft('figcaption', ft('b', r.texts[r.atlas[i]]), f'MS-SSIM {m.ms_ssim.values[i]:.2f}')))
-    how = dict(all='Top: the image. Middle: the picture that is painted from z alone. Bottom: the difference, red where the picture is brighter and blue where it is darker than the image. From the best kept image (left) to the worst.',
-               **{'z-only': 'Pictures that are painted from z alone, from the best kept image (left) to the worst. The images themselves are left out of this file.', 'none': 'Images and pictures are left out of this file.'})[r.images]
-    a = r.measures
-    cards = _cards(('Likeness (MS-SSIM)', _num(a.ms_ssim.mean()), f'1 is the image itself; the worst twentieth lies below {_num(a.ms_ssim.quantile(0.05))}'), ('Gray-value error (L1)', _num(a.l1.mean(), 3), 'mean difference of a pixel, where black is 0 and white is 1'))
-    return _section(3, 'kept', 'What the model keeps of an image', f'The model shrinks each image to {r.lat.z.shape[1]} numbers, called z, and decides from these alone. What can be painted from z is what it can have gone by; what is missing in the picture, it can hardly have used.', cards,
-                    *((ft('div', *cols, cls='kept'),) if cols else ()), _p(how, cls='note'),
-                    caution='The picture is painted by a second network, the decoder, which fills in what is usual. A sharp detail may be the decoder\'s habit, and a detail that is missing may be in z all the same, too faint to be painted.')
-
-# %% ../nbs/09_report.ipynb #e3716999
-def _map(z, method, seed):
-    "Coordinates from 0 to 1000"
-    xy = latent_map(z, method, seed)[0]
-    return ((xy - xy.min(0))/np.maximum(np.ptp(xy, axis=0), 1e-12)*1000).round().astype(int).T.tolist()
-
-def _said(lat, k):
-    "What the model says of each row, with its probability"
-    if lat.task == 'score': return lat.texts(lat.preds)
-    if lat.task == 'category': return [f'{t} ({p:.2f})' for t,p in zip(lat.texts(lat.preds), lat.probs.max(1).values.tolist())]
-    return [f'{t} ({lat.outputs[k]}: {p:.2f})' for t,p in zip(lat.texts(lat.preds), lat.probs[:,k].tolist())]
-
-# %% ../nbs/09_report.ipynb #6d041e95
-_because = {'': '', 'z': 'far from all training images', 'picture': 'z can’t paint it', 'z and picture': 'far from all training images, and z can’t paint it'}
-
-def _points(r):
-    "What the page needs of each point"
-    on, lat = r.atlas, r.lat
-    return dict(maps={m: _map(lat.z[on], m, r.seed) for m in r.maps}, group=r.codes[on].tolist(), groups=r.group_names, colours=r.colours, name=r.names, target=[r.texts[i] for i in on], said=[r.said[i] for i in on],
-                wrong=r.wrong[on].astype(int).tolist(), flag=[_because[r.out_of_distribution.because[i]] for i in on])
-
-def _control(label, *control, id): return ft('div', ft('label', label, _for=id), *control, cls='control')
-def _select(id, options): return ft('select', *(ft('option', t, value=v) for v,t in options), id=id)
-
-# %% ../nbs/09_report.ipynb #13554b96
-def _atlas(r):
-    n, score = len(r.atlas), r.lat.task == 'score'
-    names = dict(tsne='t-SNE', pca='PCA', umap='UMAP')
-    tools = ft('div', _control('Map', _select('map-method', [(m, names[m]) for m in r.maps]), id='map-method'), _control('Class' if r.lat.task == 'category' else 'Label' if r.lat.task == 'labels' else 'Target', _select('map-group', [('', 'all'), *enumerate(r.group_names)]), id='map-group'),
-               _control('Which', _select('map-which', [('', 'all images'), ('wrong', 'largest errors' if score else 'read wrongly'), ('flag', 'unusual'), ('walk', 'with a walk')]), id='map-which'),
-               _control('Search', ft('input', type='search', id='map-search', placeholder='row or name', autocomplete='off'), id='map-search'), cls='tools')
-    card = ft('div', ft('div', cls='pics', id='card-pics'), ft('dl', id='card-facts'), ft('button', 'Walk this image', type='button', id='card-walk', hidden=True), id='card', cls='card', aria_live='polite')
-    view = ft('div', ft('div', ft('canvas', id='map', tabindex='0', role='application', aria_label='Map of images. Arrow keys move from image to image, Enter opens its walk.', aria_describedby='card'), ft('p', id='map-count', cls='note', aria_live='polite'), cls='mapbox'), card, cls='atlas')
-    return _section(4, 'atlas', 'A map of the images', f'Each point is one of {n:,} images' + (f', a random sample of the {len(r.lat):,}' if n < len(r.lat) else '') + '. Points that lie close together look alike to the model. Point at one, tap it, or move with the arrow keys to see what it is and what the model says of it.',
-                    tools, ft('ul', id='legend', cls='legend'), view,
-                    caution=f'A map flattens {r.lat.z.shape[1]} dimensions into two. On the t-SNE map only the nearest neighbours mean anything: the size of a cluster and the gap between two don\'t. On the PCA map points that lie on each other may be far apart in z.')
-
-# %% ../nbs/09_report.ipynb #ca0a92d0
-def _minus(text, task): return text.replace('-', '−') if task == 'score' else text
-
-def _same(cf):
-    "Is the picture at κ=0 read as the image is? None for scores"
-    if cf.task == 'score': return [None]*len(cf)
-    again = cf.logits_again[:,cf.k(0.)]
-    if cf.task == 'category': return (again.argmax(1) == cf.logits.argmax(1)).tolist()
-    return (cf.decision(again).sign() == cf.decision(cf.logits).sign()).tolist()
-
-# %% ../nbs/09_report.ipynb #16a60231
-def _paths(r):
-    "What the page needs of each walk"
-    res, kappas = [], r.kappas
-    for cf in r.walks:
-        value = (lambda o: o.double().softmax(-1)) if cf.task == 'category' else (lambda o: o.double().sigmoid()) if cf.task == 'labels' else (lambda o: o.double())
-        said, read, dfs = value(cf.said), value(cf.logits_again), [cf.df(k) for k in kappas]
-        for i in range(len(cf)):
-            o = cf.output[i].item()
-            top = read[i].amax(0).argsort(descending=True, stable=True)[:6].tolist() if cf.task == 'category' else []
-            top = sorted({*top, o, cf.logits[i].argmax().item()} if top else top)
-            def each(col): return [None if k == 0 and col != 'realism' or not math.isfinite(v := float(d[col][i])) else round(v, 3) for k,d in zip(kappas, dfs)] # nothing was asked at κ=0
-            res.append(dict(toward=cf.toward[i], start=cf.outputs[cf.logits[i].argmax()] if cf.task == 'category' else None, of=cf.outputs[o] if cf.task != 'score' or len(cf.outputs) > 1 else 'score',
-                            same=_same(cf)[i], asked=[round(v, 4) for v in said[i,:,o].tolist()], read=[round(v, 4) for v in read[i,:,o].tolist()], reads=[_minus(cf._caption(i, j), cf.task) for j in range(len(kappas))],
-                            bars=[[cf.outputs[c], [round(v, 4) for v in read[i,:,c].tolist()]] for c in top], holds=[bool(d['holds'][i]) for d in dfs], gain=each('gain'), closeness=each('closeness'), realism=each('realism'), flag=_because[cf.out_of_distribution.because[i]]))
-    return [{**o, 'at': int(a)} for o,a in zip(res, r.walk_at)]
-
-# %% ../nbs/09_report.ipynb #a1d0cba1
-def _far(lat, output):
-    "What κ means, in this task"
-    if lat.task == 'category': return 'At κ = 0 it is where the image is, at κ = 1 on the boundary, where two classes are equally likely, and at κ = 2 as far beyond it: as sure of the other class as the image was of its own.'
-    if lat.task == 'labels': return f'At κ = 0 it is where the image is, at κ = 1 on the boundary, where “{output}” has a probability of one half, and at κ = 2 as far beyond it.'
-    return 'At κ = 1 the score should have changed by one standard deviation of the targets, at κ = 2 by two. Images with a low score walk up, the others down.'
-
-# %% ../nbs/09_report.ipynb #162a214d
-def _walker(r):
-    if not len(r.walks): return _section(5, 'walk', 'Walk an image', 'No walks were asked for.', caution='Without walks nothing here says what the model decides by.')
-    pics = () if r.images == 'none' else (*((ft('figure', ft('canvas', id='walk-image', cls='tile', role='img'), ft('figcaption', 'The image')),) if r.images == 'all' else ()), ft('figure', ft('canvas', id='walk-picture', cls='tile', role='img'), ft('figcaption', id='walk-caption')))
-    side = ft('div', ft('p', id='walk-reads', aria_live='polite'), ft('div', id='walk-bars', cls='bars'), ft('div', id='walk-chart'), cls='reading')
-    slide = ft('div', ft('label', 'How far to walk: κ = ', ft('output', '0', id='kappa-out', _for='kappa'), _for='kappa'), ft('input', type='range', id='kappa', min=0, max=len(r.kappas)-1, step=1, value=0), ft('div', id='kappa-ticks', cls='ticks', aria_hidden='true'), cls='slide')
-    switch = () if r.images == 'none' else (ft('label', ft('input', type='checkbox', id='walk-diff'), 'Show what the walk has changed: red is brighter, blue is darker', cls='switch'),)
-    which = ft('div', ft('button', '‹', type='button', id='walk-prev', aria_label='Previous image'), _control('Image', _select('walk-which', []), id='walk-which'), ft('button', '›', type='button', id='walk-next', aria_label='Next image'), cls='which')
-    return _section(5, 'walk', 'Walk an image across the boundary', 'Choose an image and move the slider. z moves straight along the direction in which the model decides, the shortest way, and each step is painted. ' + ('What appears and what fades is what the model goes by. ' if r.images != 'none' else 'The pictures are left out of this file; shown is what the model reads in them. ') + _far(r.lat, r.output),
-                    which, *((ft('div', id='gallery', cls='gallery', role='group', aria_label='Images with a walk'),) if r.images != 'none' else ()), ft('div', ft('div', *((ft('div', *pics, cls='pair'),) if pics else ()), slide, *switch), side, cls='stage'), ft('dl', id='walk-checks', cls='checks'),
-                    caution='The picture shows a change that sways this model. It doesn\'t show what the disease would do to this patient, and it isn\'t the only change that would sway it. Where the checks fail, the picture doesn\'t say what it was painted to say.')
-
-# %% ../nbs/09_report.ipynb #9af27c97
-def _quartiles(v):
-    v = v[np.isfinite(v)]
-    return f'{_num(np.median(v))} ({_num(np.quantile(v, 0.25))} to {_num(np.quantile(v, 0.75))})' if len(v) else '–'
-
-def _strip(r, w):
-    "Some steps of one walk"
-    p, cells = r.paths[w], []
-    for k in (0, 0.5, 1, 1.5, 2, 3):
-        if k in r.kappas: j = r.kappas.index(k); cells.append(ft('figure', _tile('walk', w*len(r.kappas)+j, f'κ = {k:g}, read as {p["reads"][j]}'), ft('figcaption', ft('b', f'κ = {k:g}'), p['reads'][j])))
-    if r.images == 'all': cells.insert(0, ft('figure', _tile('walk_image', w, 'image'), ft('figcaption', ft('b', 'image'), r.texts[r.atlas[p['at']]])))
-    way = f'{p["start"]} to {p["toward"]}' if r.lat.task == 'category' else f'To {p["toward"]}' if r.lat.task == 'labels' else f'Score {"up" if p["asked"][-1] > p["asked"][0] else "down"}'
-    return ft('div', _p(ft('b', way), f' · {r.names[p["at"]]}', cls='note'), ft('div', *cells, cls='frames'), cls='strip')
-
-# %% ../nbs/09_report.ipynb #f57e9827
-def _crossings(r):
-    if not len(r.walks): return _section(6, 'counterfactuals', 'Do the pictures say what they should?', 'No walks were asked for.', caution='Nothing was checked.')
-    words = dict(category='read as the other class', labels=f'read on the other side: with or without “{r.output}”', score='changed by one standard deviation or more')[r.lat.task]
-    col = lambda c,k: pd.concat([cf.df(k)[c] for cf in r.walks]).values.astype(float)
-    def both(f): return [f(k) for k in (1., 2.)]
-    n, units = len(r.paths), None if r.units is None else r.units[r.atlas[r.walk_at]]
-    rows = [(words, *both(lambda k: _share_of(r.held[k], units)), 'The check that matters most: the picture is given to the model as a new image.'), ('gain', *both(lambda k: _quartiles(col('gain', k))), 'Reached over asked change. 1 is all that was asked; far below 1, the painting lost it.'),
-            ('closeness', *both(lambda k: _quartiles(col('closeness', k))), 'Length of the walk over the way to the nearest real image of the other side. Below 1 the walk changes less than a swap of patients would.'),
-            ('realism', *both(lambda k: _quartiles(col('realism', k))), ('Distance from the middle of the other class, where 99 % of its real images lie below 1. Above 1 the picture is unlike any of them.' if r.lat.task == 'category' else 'Distance from the middle of all images, where 99 % of real ones lie below 1. Above 1 the picture is unlike any, but below 1 it need not be like those of the other side.'))]
-    still = [p['same'] for p in r.paths if p['same'] is not None]
-    some = np.unique(np.linspace(0, n-1, min(4, n)).round().astype(int))
-    strips = () if r.images == 'none' else (ft('h3', 'Some walks'), *(_strip(r, w) for w in some))
-    return _section(6, 'counterfactuals', 'Do the pictures say what they should?', f'All {n} walks are checked. The model is shown each painted picture as if it were a new image. A share has its 95 % interval, another figure its median and middle half.', _table((f'over {n} walks', 'at κ = 1', 'at κ = 2', 'what it means'), rows, 'about'), *((_p('At κ = 0, where nothing was moved yet, ', _share_of(still, units), ' of the pictures are read as their image is. Where that is little, painting loses what the model goes by.'),) if still else ()), *strips,
-                    caution='At κ = 1 the goal is the boundary itself, so about half of good pictures fall short of it: judge by κ = 2. A picture that passes shows one way to sway the model, painted by the model\'s own decoder, and is no proof that this is how it decides about the image.')
-
-# %% ../nbs/09_report.ipynb #3fe6d1c4
-def _bar(value, low, high, scale, band=0., filled=True, label='', none='not edited'):
-    "A value with its interval on a line from −scale to scale, as SVG"
-    def x(v): return f'{50 + 47*min(max(v/scale, -1), 1):.2f}%'
-    if not math.isfinite(value): return ft('span', none, cls='none')
-    w = 94*min(band/scale, 1)
-    return ft('svg', *((ft('rect', x=f'{50-w/2:.2f}%', width=f'{w:.2f}%', y=0, height=28, cls='band'),) if band else ()), ft('line', x1='50%', x2='50%', y1=0, y2=28, cls='zero'), ft('line', x1=x(low), x2=x(high), y1=14, y2=14, cls='whisker'),
-              ft('circle', cx=x(value), cy=14, r=5, cls='dot' if filled else 'dot open'), width='100%', height=28, role='img', aria_label=label)
-
-# %% ../nbs/09_report.ipynb #4a4e66a0
-def _notes(o, used):
-    "What stands below a verdict: why it isn't more, and what else the edit has moved"
-    why = getattr(o, 'why', None)
-    if isinstance(why, str) and why and o.verdict != 'none': yield why
-    if used and isinstance(o.also, str) and o.also and o.also not in o.verdict: yield f'or {o.also}, which the edit moves too'
-
-def _extreme(*columns): return max([abs(v) for c in columns for v in c if math.isfinite(v)] + [1e-9])
-
-# %% ../nbs/09_report.ipynb #78b2e7c9
-def _cue_chart(t, most_flagged=0.1):
-    "Cues of one output, the strongest effect first"
-    out = t.flagged.fillna(0) > most_flagged # edits that have left the data would set the scale
-    t = t.assign(**{k: t[k].where(~out | _used(t)).astype(float) for k in ('effect', 'low', 'high')})
-    t = t.iloc[np.lexsort((-t.effect.abs().fillna(-1).values, ~_used(t)))]
-    size, rsize = 1.05*_extreme(t.low, t.high, t.margin), max(_extreme(t.r_low, t.r_high), 0.2)
-    def row(o):
-        used = str(o.verdict).startswith('used')
-        return ft('tr', ft('th', o.cue, scope='row'), ft('td', _bar(o.effect, o.low, o.high, size, o.margin, used, f'effect {_num(o.effect)}, {_num(o.low)} to {_num(o.high)}', 'edits leave the data' if o.flagged > most_flagged else 'not edited')), ft('td', _bar(o.r, o.r_low, o.r_high, rsize, 0, bool(o.associated), f'correlation {_num(o.r)}, {_num(o.r_low)} to {_num(o.r_high)}')),
-                  ft('td', ft('span', o.verdict, cls='chip used' if used else 'chip assoc' if o.verdict == 'associated' else 'chip'), *(ft('small', t) for t in _notes(o, used))))
-    def scale(s): return ft('span', *(ft('i', _num(v, 1)) for v in (-s, 0, s)), cls='scale')
-    head = ft('tr', ft('th', 'cue', scope='col'), ft('th', 'effect of an edit', scale(size), scope='col'), ft('th', 'association', scale(rsize), scope='col'), ft('th', 'verdict', scope='col'))
-    return ft('table', ft('thead', head), ft('tbody', *map(row, t.itertuples())), cls='cues')
-
-# %% ../nbs/09_report.ipynb #247309b3
-def _subgroups(t, outputs):
-    if t is not None: t = t[t.output.isin(outputs)]
-    if t is None or not len(t): return ()
-    rows = [(o.cue, o.output, o.subgroup, f'{o.n:,}', f'{_num(o.effect)} ({_num(o.low)} to {_num(o.high)})') for o in t.itertuples()]
-    table = _table(('cue', 'output', 'subgroup', 'images', 'effect'), rows, 'num')
-    return ft('h3', 'Does it hold in every subgroup?'), table if len(rows) <= 12 else ft('details', ft('summary', f'All {len(rows)} subgroups'), table)
-
-# %% ../nbs/09_report.ipynb #ef4de982
-def _edits(v):
-    "How each cue was edited, what else moved, and the placebo"
-    edited = getattr(v, 'edited', None)
-    if not edited: return ()
-    def others(name): return ', '.join(f'{n} {_num(s)}' for n,s in sorted(edited[name].shifts.items(), key=lambda t: -abs(t[1]))[:3] if abs(s) >= 0.1) or 'little'
-    rows = [(o.cue, o.output, f'{o.images:,.0f}', f'{o.dropped:,.0f}', _pct(o.flagged), _pct(o.same_sign), f'{_num(o.edit)} ({_num(o.placebo)})', others(o.cue)) for o in v.table.itertuples() if o.cue in edited and o.images > 1]
-    head = 'cue', 'output', 'images', 'edits left out', 'edits unlike the data', 'that move as the mean does', 'moves the answer by (a random change as large)', 'moves too, in standard deviations for one of the cue'
-    return ft('h3', 'How the cues were edited'), ft('details', ft('summary', f'{len(edited)} cues, one by one'), _table(head, rows, 'num edits'))
-
-# %% ../nbs/09_report.ipynb #8353ed89
-def _cues(r):
-    v, title = r.verdicts, 'Which cues does it use?'
-    if v is None:
-        return _section(7, 'cues', title, 'A cue is something that can be measured in an image, such as its brightness or its asymmetry. No cues were tested for this report. ', _p('To have them, pass the verdicts: ', ft('code', "report(learn, 'report.html', source, verdicts=learn.judge(source))"), '.'),
-                        caution='Without a test, an idea of what the model uses, taken from the pictures above, stays an idea.')
-    s, parts = v.skill, []
-    for i,o in enumerate(v.outputs):
-        chart = _cue_chart(v.table[v.table.output == o], getattr(v, 'most_flagged', 0.1)),
-        parts += chart if len(v.outputs) == 1 else (ft('details', ft('summary', o), *chart, open=i == 0),)
-    if s: parts.insert(0, _p(ft('strong', 'Skill first: '), f'{_tested(s)}. ' if math.isfinite(s['value']) else 'it was not tested. ', 'The model has skill, so its cues can be judged.' if s['passed'] else 'A model that has learned nothing would get such verdicts too.' if s['passed'] is None else 'That is no better than chance, so no cue is judged.', cls='gate' if s['passed'] else 'gate bad'))
-    words, limits = ft('ul', *(ft('li', o) for o in v.words()), cls='words'), ft('ul', *(ft('li', o) for o in v.limits))
-    return _section(7, 'cues', title, 'A cue is something that can be measured in an image, such as its brightness. It is used if editing it, and only little else, moves the model\'s answer by more than a margin that was fixed beforehand. Association only says that the cue goes with the answer among images of the same label.', *parts,
-                    _p('Dots are estimates, lines their 95 % intervals; filled dots are established. An effect is how far the logit (the model\'s inner score before it becomes a probability) moves, in its own standard deviations, when the cue is raised by one of its own. Within the grey band an effect is too small to count.', cls='note'),
-                    ft('h3', 'In words'), words if len(v.words()) <= 15 else ft('details', ft('summary', f'All {len(v.words())} sentences'), words), *_edits(v), *_subgroups(v.subgroups, v.outputs), *((ft('h3', 'Limits'), limits) if v.limits else ()),
-                    caution='An edit never moves one cue alone: “or …” names what else moved, which may be what the model uses. A cue that nobody thought of isn\'t in the list. That no effect was shown is not a proof that there is none.')
-
-# %% ../nbs/09_report.ipynb #9bf46fc0
-def _cell(v): return _num(v, 3) if isinstance(v, (float, np.floating)) else str(v)
-
-def _seeds(r):
-    def table(t): return _table(list(t.columns), [[*map(_cell, row)] for row in t.itertuples(index=False)], 'num', 'Seeds')
-    if r.seeds is None: body = [_p('Only one trained model was looked at. Trained again from another random start, it may decide by other things: all of this report holds for this one model.')]
-    else:
-        t = r.seeds.reset_index(drop=isinstance(r.seeds.index, pd.RangeIndex)).rename(columns=lambda c: '' if c == 'index' else str(c).replace('_', ' '))
-        outs = t.output.unique() if 'output' in t else ()
-        body = [table(t)] if len(outs) < 2 else [ft('details', ft('summary', str(o)), table(t[t.output == o].drop(columns='output')), open=i == 0) for i,o in enumerate(outs)]
-    return _section(8, 'seeds', 'Would it come out again?', 'The same training, begun at another random start, gives another model. What holds for most of them is a finding; what holds for one may be chance.', *body,
-                    caution='Seeds show how much comes from the training\'s chance alone. They share their data, so what misled one may have misled all.')
-
-# %% ../nbs/09_report.ipynb #806385c3
-def _flagged(r):
-    f, n = r.out_of_distribution, len(r.out_of_distribution)
-    rows, at = np.flatnonzero(f.flagged), {int(i): j for j,i in enumerate(r.atlas)}
-    rows = rows[np.argsort(-f[['z', 'picture']].max(axis=1).values[rows], kind='stable')]
-    sheet = dict(all='image', **{'z-only': 'picture'}).get(r.images)
-    def row(i): return (_row_name(r, i), *((_tile(sheet, at[i], _row_name(r, i)) if i in at else '',) if sheet else ()), r.texts[i], r.said[i], _because[f.because[i]])
-    table = _table(('image', *(('',) if sheet else ()), 'target', 'model says', 'why'), [row(int(i)) for i in rows[:20]], 'flags', 'Unusual images')
-    more = f' The {min(20, len(rows))} most unusual are listed.' if len(rows) > 20 else ''
-    return _section(9, 'flags', 'Which images are unusual?', f'{len(rows):,} of {n:,} images ({_pct(len(rows)/n)}) are unlike what the model has learned, in z or in how they can be painted. Their answers and pictures deserve no trust.' + more, *((table,) if len(rows) else (_p('None is.'),)),
-                    caution='The limits let 1 % of ordinary images through as unusual, so a few flags mean nothing. Many mean that these images differ from those in training. An image without a flag may still be one that the model has never learned.')
-
-def _row_name(r, i):
-    o = r.lat.items[i]
-    return f'{Path(o).name} (row {i})' if r.images == 'all' and isinstance(o, (str, Path)) else f'row {i}'
-
-# %% ../nbs/09_report.ipynb #36edd7cd
-def _made(r):
-    model, size = r.learn.aae, r.size
-    rows = [('Written', date.today().isoformat()), ('Versions', f'xaaenet {xaaenet.__version__}, torch {torch.__version__}, fastai {fastai.__version__}, Python {platform.python_version()}'),
-            ('Model', f'{type(model.encoder).__name__} encoder, images of {size[1]} × {size[2]} pixels and {size[0]} channel{"s"*(size[0] > 1)}, z of {r.lat.z.shape[1]} numbers'), ('Parameters', f'{sum(p.numel() for p in model.parameters()):,}'),
-            ('Training', '; '.join(f'{k} {(e := v["settings"]["epochs"])} epoch{"s"*(e != 1)}' + (f' (best: {v["best_epoch"]+1})' if v.get('best_epoch') is not None else '') for k,v in r.learn.records.items()) or 'not recorded'),
-            ('Rows', f'{len(r.lat):,} ' + ('held out' if r.held_out else 'of the validation set') + (f', {len(r.atlas):,} of them on the map' if len(r.atlas) < len(r.lat) else '') + f'; {len(r.walk_at)} walks'),
-            ('Unusual means', f'beyond the limit of 99 % of {r.reference.n:,} validation images'), ('Images in this file', dict(all='thumbnails, and pictures painted from z', **{'z-only': 'only pictures painted from z; no image, no file name', 'none': 'none; no file name'})[r.images])]
-    extra = dict(all='The thumbnails are of real images: where these may not be passed on, this file may not either.', none='').get(r.images, 'Pictures painted from z are not images, but they are made from them: where z keeps much, a person may be recognised.')
-    return _section(10, 'made', 'How this was made', 'What was computed with what, so that it can be computed again.', ft('div', ft('table', ft('tbody', *(ft('tr', ft('th', a, scope='row'), ft('td', b)) for a,b in rows)), cls='made'), cls='scroll'),
-                    *((_p(extra),) if extra else ()), _p(ft('strong', 'All that is said here holds for this model, never for the disease.')), caution='A report is made by the same code for good models and bad ones. It can\'t know what it wasn\'t shown: how the images were chosen, who labelled them, and what the model will meet later.')
-
-# %% ../nbs/09_report.ipynb #d32baa5c
-def _hash(text): return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-def _json(data): return json.dumps(data, ensure_ascii=False, separators=(',', ':')).replace('<', '\\u003c').replace('\u2028', '\\u2028').replace('\u2029', '\\u2029')
-
-def _page(title, sections, data):
-    "The whole file as text"
-    css, js = (resources.files('xaaenet').joinpath(f'report.{k}').read_text(encoding='utf-8') for k in ('css', 'js'))
-    policy = f"default-src 'none'; img-src data:; style-src {_hash(css)}; script-src {_hash(js)}; base-uri 'none'; form-action 'none'"
-    head = ft('head', ft('meta', charset='utf-8'), ft('meta', http_equiv='Content-Security-Policy', content=policy), ft('meta', name='viewport', content='width=device-width, initial-scale=1'), ft('meta', name='color-scheme', content='light dark'),
-              ft('meta', name='referrer', content='no-referrer'), ft('title', title), ft('style', Safe(css)))
-    toc = ft('nav', ft('ol', *(ft('li', ft('a', s.attrs['aria-label'], href=f'#{s.attrs["id"]}')) for s in sections)), aria_label='Contents', id='toc')
-    bar = ft('header', ft('a', 'Skip to the report', href='#summary', cls='skip'), ft('span', title, cls='brand'), ft('button', ft('span', aria_hidden='true'), type='button', id='theme', aria_label='Dark or light'), cls='bar')
-    body = ft('body', bar, ft('div', toc, ft('main', ft('h1', title), ft('noscript', _p('Figures and tables can be read as they are. For the pictures, the map and the walks, JavaScript is needed.', cls='gate bad')), *sections), cls='page'),
-              ft('script', Safe(_json(data)), type='application/json', id='data'), ft('script', Safe(js)))
-    return '<!doctype html>\n' + to_xml(ft('html', head, body, lang='en'), indent=False)
-
-# %% ../nbs/09_report.ipynb #e3bc97dd
+# %% ../nbs/09_report.ipynb #16d0ba7c
 def _check_path(path):
+    "Refuse a folder, and a place that can't be written to"
     path = Path(path).absolute()
     there = next(o for o in path.parents if o.exists())
     if path.is_dir(): raise ValueError(f"{path} is a folder: name the HTML file to write in it.")
-    if not there.is_dir() or not os.access(path if path.exists() else there, os.W_OK): raise ValueError(f"{path} can't be written: choose a folder that you may write to.")
+    if not there.is_dir() or not os.access(path if path.exists() else there, os.W_OK):
+        raise ValueError(f"{path} can't be written: choose a folder that you may write to.")
 
+# %% ../nbs/09_report.ipynb #db46b5a3
 def _check_maps(maps):
-    if isinstance(maps, str) or not len(maps) or not set(maps) <= {'pca', 'tsne', 'umap'}: raise ValueError(f"`maps` holds one or more of 'pca', 'tsne' and 'umap', and isn't {maps!r}.")
-    if 'umap' in maps and find_spec('umap') is None: raise ImportError("A UMAP map needs umap-learn: `pip install umap-learn` first, or leave it out of `maps`.")
+    "Refuse maps that can't be drawn"
+    if isinstance(maps, str) or not len(maps) or not set(maps) <= {'pca', 'tsne', 'umap'}:
+        raise ValueError(f"`maps` holds one or more of 'pca', 'tsne' and 'umap', and isn't {maps!r}.")
+    if 'umap' in maps and find_spec('umap') is None:
+        raise ImportError("A UMAP map needs umap-learn: `pip install umap-learn` first, or leave it out of `maps`.")
 
-def _check_asked(learn, path, output, images, maps, kappas, max_images, walks):
+# %% ../nbs/09_report.ipynb #ec5eec7d
+def _check_kappas(kappas):
+    "Refuse strengths that a slider and the checks can't use"
+    strengths = ', '.join(f'{k:g}' for k in kappas)
+    if not {0, 1, 2} <= set(kappas):
+        raise ValueError(f"`kappas` must hold 0, 1 and 2, where the pictures are judged, and {strengths} don't.")
+    if list(kappas) != sorted(set(kappas)):
+        raise ValueError(f"`kappas` must rise from step to step, and {strengths} don't: sort them.")
+
+# %% ../nbs/09_report.ipynb #b6c537b0
+def _check_sizes(max_n, n_walks, kappas):
+    "Refuse more than a page can hold"
+    if not 1 <= max_n <= 20_000 or n_walks < 0:
+        raise ValueError(f"`max_n` is 1 to 20,000 and `n_walks` 0 or more, not {max_n} and {n_walks}.")
+    if n_walks*len(kappas) > 60_000:
+        raise ValueError(f"{n_walks:,} walks of {len(kappas)} pictures are more than a page can hold: "
+                         f"ask for {60_000//len(kappas):,} or fewer.")
+
+# %% ../nbs/09_report.ipynb #3ad5f0af
+def _check_asked(learn, path, output, pictures, maps, kappas, max_n, n_walks):
     "Refuse what can't be reported, before anything is computed"
-    if images not in ('all', 'z-only', 'none'): raise ValueError(f"`images` is 'all', 'z-only' or 'none', not {images!r}.")
-    if not {0, 1, 2} <= set(kappas): raise ValueError(f"`kappas` must hold 0, 1 and 2, where the pictures are judged, and {', '.join(f'{k:g}' for k in kappas)} don't.")
-    if list(kappas) != sorted(set(kappas)): raise ValueError(f"`kappas` must rise from step to step, and {', '.join(f'{k:g}' for k in kappas)} don't: sort them.")
-    if not 1 <= max_images <= 20_000 or walks < 0: raise ValueError(f"`max_images` is 1 to 20,000 and `walks` 0 or more, not {max_images} and {walks}.")
-    if walks*len(kappas) > 60_000: raise ValueError(f"{walks:,} walks of {len(kappas)} pictures are more than a page can hold: ask for {60_000//len(kappas):,} or fewer.")
+    if pictures not in ('all', 'z-only', 'none'):
+        raise ValueError(f"`pictures` is 'all', 'z-only' or 'none', not {pictures!r}.")
+    _check_kappas(kappas)
+    _check_sizes(max_n, n_walks, kappas)
     if output is not None: learn._output(output)
-    _check_maps(maps); _check_path(path)
+    _check_maps(maps)
+    _check_path(path)
 
+# %% ../nbs/09_report.ipynb #1112cfe6
+def _loader(learn, images):
+    "A loader of labelled rows"
+    if images is None:
+        if not len(learn.dls.loaders) > 1 or not len(learn.dls.valid.dataset):
+            raise ValueError("This learner has no data, as after `load_learner`: pass `images`, a loader or items with "
+                             "labels, and `reference`, one that was made where the data are.")
+        return learn.dls.valid
+    if isinstance(images, (DataLoader, torch.utils.data.DataLoader)): return images
+    if not len(images): raise ValueError("There are no `images`: pass a loader or items with labels.")
+    return learn.dls.test_dl(images, with_labels=True)
+
+# %% ../nbs/09_report.ipynb #d9433c7a
 def _check_rows(learn, lat, output):
     "Refuse rows that can't be reported on, and say which output is explained"
-    if lat.targets is None: raise ValueError("The rows of `source` have no labels, and a report needs them: pass a loader or items with labels.")
+    if lat.targets is None:
+        raise ValueError("The rows of `images` have no labels, and a report needs them: "
+                         "pass a loader or items with labels.")
     if len(lat) < 5: raise ValueError(f"A report of {len(lat)} images can't say anything: 5 or more are needed.")
-    if output is not None: return lat.outputs[learn._output(output)]
-    return None if lat.task == 'category' else lat.outputs[0]
+    return lat.task.explained(lat.outputs) if output is None else lat.outputs[learn._output(output)]
 
-# %% ../nbs/09_report.ipynb #70013835
-def _gather(learn, dl, lat, output, reference, kappas, r):
-    "Everything that takes the model: measures, thumbnails, flags, walks"
-    rng = np.random.RandomState(r.seed)
-    r.atlas = np.arange(len(lat)) if len(lat) <= r.max_images else np.sort(rng.permutation(len(lat))[:r.max_images])
-    some = _spread(r.codes[r.atlas], r.n_walks, rng)
-    r.measures, thumbs = _stream(learn, dl, lat, r.atlas, r.images)
-    r.reference = reference or learn.reference()
-    r.out_of_distribution = pd.concat([r.reference.out_of_distribution(*o) for o in zip(lat.z.split(1000), torch.tensor(r.measures.error.values).split(1000))], ignore_index=True)
-    r.walks, pos = _walk(learn, dl, r.atlas[some].tolist(), lat, output, kappas, r.reference) if len(some) else ([], [])
-    r.walk_at, r.held = some[pos], {k: torch.cat([cf.holds(k) for cf in r.walks]).numpy() for k in (1., 2.) if r.walks}
-    r.size = next(iter(_chunks(dl, 1))).shape[1:]
-    pics = {} if r.images == 'none' or not r.walks else dict(walk=torch.cat([cf.pictures.flatten(0, 1) for cf in r.walks]), **(dict(walk_image=torch.cat([cf.images for cf in r.walks])) if r.images == 'all' else {}))
-    return thumbs, pics
+# %% ../nbs/09_report.ipynb #647da12b
+def _write_page(record, path, title, max_mb):
+    "Render the record and write it, with pictures that are small enough"
+    rest = len(render(record, title).encode())
+    text = render(record, title, _sheets(record.thumbs, record.large, 1e6*max_mb - rest))
+    mb = len(text.encode())/1e6
+    if mb > max_mb:
+        warnings.warn(f"The report has {mb:.1f} MB, with the smallest pictures already: "
+                      "fewer `max_n` or `n_walks` make it smaller.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding='utf-8')
+    return path
 
-# %% ../nbs/09_report.ipynb #923670e8
+# %% ../nbs/09_report.ipynb #ad0c7677
 def report(
     learn:AAELearner, # Trained
     path, # HTML file to write
-    source=None, # Held-out rows: a loader, or items with labels; the validation set by default, which chose the weights
+    images=None, # Held-out rows: a loader, or items with labels; the validation set by default, which chose the weights
     *,
     output:str=None, # Class, label or score to explain; for classes the nearest other one by default, else the first
-    verdicts=None, # What `learn.judge` found about cues
+    verdicts:Verdicts=None, # What `learn.judge` found about cues
     seeds:pd.DataFrame=None, # A row a training seed, if there were several
-    images:str='all', # 'all': thumbnails and pictures painted from z; 'z-only': only the latter; 'none': numbers alone
-    max_images:int=2000, # Most points of the map; a random sample of more rows
-    walks:int=60, # Images to walk, spread over the classes
+    pictures:str='all', # 'all': thumbnails and pictures painted from z; 'z-only': the latter alone; 'none': neither
+    max_n:int=2000, # Most points of the map; a random sample of more rows
+    n_walks:int=60, # Images to walk, spread over the classes
     title:str='What the model decides by', # Of the page
     seed:int=0, # Of samples, maps and bootstrap
     maps:tuple=('tsne', 'pca'), # Methods of `latent_map`
@@ -659,24 +178,12 @@ def report(
 ) -> Path: # `path`
     "Write a report on the model: one HTML file that needs no network"
     kappas = tuple(float(k) for k in kappas)
-    _check_asked(learn, path, output, images, maps, kappas, max_images, walks)
-    dl = _source(learn, source)
+    _check_asked(learn, path, output, pictures, maps, kappas, max_n, n_walks)
+    dl = _loader(learn, images)
     units = _codes(groups, len(dl.dataset) if hasattr(dl.dataset, '__len__') else None)
     if reference is None and not len(learn.dls.train.dataset): learn.reference() # which says what is missing
     lat = learn.latents(dl=dl)
-    output = _check_rows(learn, lat, output)
-    k = 0 if output is None else learn._output(output)
-    codes, group_names, colours = _groups(lat, k)
-    r = SimpleNamespace(learn=learn, lat=lat, k=k, output=output, codes=codes, group_names=list(group_names), colours=colours, wrong=_wrong(lat, k), texts=[_minus(t, lat.task) for t in lat.texts(lat.targets)], said=[_minus(t, lat.task) for t in _said(lat, k)], held_out=source is not None,
-                        verdicts=verdicts, seeds=seeds, images=images, max_images=max_images, n_walks=walks, seed=seed, maps=maps, kappas=kappas, units=units, n_boot=n_boot)
-    thumbs, pics = _gather(learn, dl, lat, output, reference, kappas, r)
-    r.names, r.paths = [_row_name(r, i) for i in r.atlas], _paths(r)
-    r.figures, r.gate = _figures(r), _gate(r)
-    data = dict(points=_points(r), walks=r.paths, kappas=kappas, task=lat.task, images=images)
-    sections = [f(r) for f in (_summary, _performance, _kept, _atlas, _walker, _crossings, _cues, _seeds, _flagged, _made)]
-    rest = len(_page(title, sections, data).encode())
-    text = _page(title, sections, {**data, 'sheets': _sheets(thumbs, pics, 1e6*max_mb - rest)})
-    if (mb := len(text.encode())/1e6) > max_mb: warnings.warn(f"The report has {mb:.1f} MB, with the smallest pictures already: fewer `max_images` or `walks` make it smaller.")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(text, encoding='utf-8')
-    return Path(path)
+    options = Options(_check_rows(learn, lat, output), held_out=images is not None, verdicts=verdicts, seeds=seeds,
+                      pictures=pictures, max_n=max_n, n_walks=n_walks, seed=seed, maps=maps, kappas=kappas,
+                      units=units, n_boot=n_boot)
+    return _write_page(gather(learn, dl, lat, options, reference), Path(path), title, max_mb)
