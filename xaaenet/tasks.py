@@ -250,6 +250,7 @@ def axis(self:Task, weight, # Of the head, `[outputs, dims]`
 # %% ../nbs/00_tasks.ipynb #112e4ad9
 @patch
 def _boundary(self:Category, weight, bias, names, k, low, threshold):
+    "The boundary with the class `low`, or with the mean of all others"
     if threshold is not None: raise ValueError("Between classes the boundary is where their logits are equal: "
                                                "`threshold` is for labels and scores.")
     others = [i for i in range(len(names)) if i != k] if low is None else [output_index(low, names)]

@@ -1,4 +1,4 @@
-"""What a walk across a decision boundary is for classes, labels and scores: where it goes, how far it got, and how tables name it
+"""What a walk across a decision boundary is for classes, labels and scores: where it goes, and how far it got
 
 Docs: https://xaaenet.github.io/xaaenet/walks.html.md"""
 
