@@ -32,7 +32,7 @@ def _fastai_in_order(dl, rows):
     dl = strip_normalize(dl).new(shuffle=False, drop_last=False, **cls)
     if hasattr(dl.dataset, '__len__'):
         rows = range(len(dl.dataset)) if rows is None else rows
-        dl.get_idxs = lambda: list(rows)
+        dl.get_idxs = partial(list, rows)
     return dl
 
 # %% ../nbs/05_latents.ipynb #abe34dd2

@@ -160,7 +160,7 @@ def _held_out(dl, n):
             rows = np.unique(np.linspace(0, len(dl.dataset)-1, n).round().astype(int)).tolist()
             own = {'cls': TfmdDL} if isinstance(dl, TfmdDL) else {} # subclasses weight or thin out the rows
             dl = dl.new(shuffle=False, drop_last=False, num_workers=0, bs=n, **own)
-            dl.get_idxs = lambda: rows
+            dl.get_idxs = partial(list, rows)
         return first(dl)[0][:n].as_subclass(torch.Tensor)
 
 # %% ../nbs/03b_progress.ipynb #224bac57

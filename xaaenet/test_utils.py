@@ -6,7 +6,7 @@ Docs: https://xaaenet.github.io/xaaenet/test_utils.html.md"""
 
 # %% auto #0
 __all__ = ['digits', 'arrays', 'order', 'train_idx', 'valid_idx', 'test_idx', 'thin_encoder', 'digits_dls', 'digits_items',
-           'split_dls', 'digits_learner', 'planted_items', 'planted_learner', 'refusal']
+           'split_dls', 'digits_learner', 'planted_items', 'planted_learner', 'one_process_a_page', 'refusal']
 
 # %% ../nbs/97_test_utils.ipynb #02c1c6f4
 from fastai.vision.all import *
@@ -118,6 +118,21 @@ def planted_learner(
     encoder = nn.Sequential(ConvLayer(1,8), *(ConvLayer(n, 2*n, stride=2) for n in (8,16,32)))
     learn = aae_learner(dls, encoder, encoding_dims=16, metrics=accuracy)
     return _fit_silently(learn, epochs)
+
+# %% ../nbs/97_test_utils.ipynb #9a77c002
+def _test_page(*args, **kwargs):
+    "nbdev's `test_nb`, with forked worker processes where there are any"
+    import multiprocessing, nbdev.test
+    if 'fork' in multiprocessing.get_all_start_methods(): multiprocessing.set_start_method('fork', force=True)
+    return nbdev.test.test_nb(*args, **kwargs)
+
+def one_process_a_page(
+    cells # Those that will be tested; nbdev passes them to every `test_setup`
+):
+    "Let `nbdev-test` run each page in a process of its own"
+    import nbdev.test
+    def run(test_nb, files, **kwargs): return parallel(_test_page, files, max_tasks_per_child=1, **kwargs)
+    parallel,nbdev.test.parallel = nbdev.test.parallel,run
 
 # %% ../nbs/97_test_utils.ipynb #fb534a2a
 def refusal(
