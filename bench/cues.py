@@ -21,9 +21,8 @@ except ImportError:
     sys.exit('bench/cues.py compares with tmw-xai, which is not installed: pip install --no-deps tmw-xai')
 tmw.tqdm = lambda it, **kw: it  # its bars would be timed too
 
-theirs = dict(
-    zip(cues, (n for c in tmw.available_feature_scores().values() for n in c))
-)  # both list them in this order
+their_names = [n for c in tmw.available_feature_scores().values() for n in c]
+theirs = dict(zip(cues, their_names))  # ours that they have come first, in their order
 torch.set_num_threads(2)
 table, rng, rounds = Table('cues'), np.random.RandomState(0), 5
 with tempfile.TemporaryDirectory() as d:

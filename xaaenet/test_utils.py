@@ -126,6 +126,7 @@ def _test_page(*args, **kwargs):
     if 'fork' in multiprocessing.get_all_start_methods(): multiprocessing.set_start_method('fork', force=True)
     return nbdev.test.test_nb(*args, **kwargs)
 
+# %% ../nbs/97_test_utils.ipynb #9a77c003
 def one_process_a_page(
     cells # Those that will be tested; nbdev passes them to every `test_setup`
 ):
