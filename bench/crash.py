@@ -268,7 +268,7 @@ def mounted(folder, *options):
 
 
 def disks(table):
-    "Full, read-only and vanished: what is said, and does the former checkpoint load?"
+    "Full, read-only and vanished: which error comes, and does the former checkpoint load?"
     with tempfile.TemporaryDirectory() as d:
         disk = Path(d) / 'disk'
         if not mounted(disk, 'size=64m'):

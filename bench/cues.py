@@ -60,7 +60,7 @@ with tempfile.TemporaryDirectory() as d:
         sorted((Path(sklearn.datasets.__file__).parent / 'images').glob('*.jpg')),
         2e-3,
     )
-    compare('JPEG, crops saved anew', files['jpg'], 2e-3)
+    compare('JPEG, crops re-encoded', files['jpg'], 2e-3)
     times, many = [], files['jpg'] * 5
     for _ in range(rounds):
         t0 = time.perf_counter()

@@ -3,7 +3,7 @@
 `python bench/faithfulness.py [noise|groups|scores|planted|weak|two|binary|random ...]` (about an hour on two cores)
 
 Studies whose truth is known, many times over, with Clopper-Pearson intervals: latents of noise, images drawn by
-code with planted causes and decoys, labels drawn anew, several images a patient, and the same without each of the
+code with planted causes and decoys, labels randomised, several images a patient, and the same without each of the
 safeguards. tmw-xai stands beside where it is installed.
 """
 
@@ -299,7 +299,7 @@ def run_binary(seed):
 
 
 def run_random(seed):
-    "Labels drawn anew: is there a verdict?"
+    "Labels randomised: is there a verdict?"
 
     def parameters(rng, n, test):
         return balanced(rng, n), dict(brightness=rng.randn(n), contrast=rng.randn(n))
@@ -556,12 +556,12 @@ def report_binary(table, rs):
 
 
 def report_random(table, rs):
-    rate(table, 'labels drawn anew: the gate refuses', [r['refused'] for r in rs], least=0.95)
+    rate(table, 'labels randomised: the gate refuses', [r['refused'] for r in rs], least=0.95)
     rate(table, '  gate off: something is used', [r['used'] for r in rs])
     rate(table, '  gate off: something is associated', [r['associated'] for r in rs])
     fails(
         table,
-        'labels drawn anew',
+        'labels randomised',
         'without held-out skill (in-sample instead)',
         [r['refused_in_sample'] for r in rs],
         least=0.95,

@@ -176,7 +176,7 @@ def _warn(message):
     warnings.warn_explicit(message, OutOfDistribution, at.f_code.co_filename, at.f_lineno)
 
 def _unlike(rows, n):
-    "What is said of `rows`, those of `n` images that are unlike what the model has learned"
+    "The warning about `rows`, those of `n` images that are unlike what the model has learned"
     which = ', '.join(map(str, rows[:10])) + (', ...' if len(rows) > 10 else '')
     return (f"{len(rows)} of {n} images are unlike what the model has learned (row {which}): "
             "their counterfactuals may mean nothing.")

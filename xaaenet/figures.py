@@ -177,7 +177,7 @@ class Calibration:
     points:list # `CalibrationPoint`s
     low:float # Where the axes begin
     high:float # Where they end
-    error:float # Mean distance of what is said and what is so; None for scores
+    error:float # Mean distance of probability and frequency; None for scores
 
 # %% ../nbs/08a_figures.ipynb #a2ab2899
 class Compared(NamedTuple):
@@ -248,7 +248,7 @@ class OutputFigures:
     n:int # Images that have it
     found:Share # Of these (sensitivity)
     left_out:Share # Of the others (specificity)
-    right:Share # Of the images of which it is said (predictive value)
+    right:Share # Of the images that are predicted so (predictive value)
 
 # %% ../nbs/08a_figures.ipynb #ae4158ca
 @patch
@@ -279,8 +279,8 @@ def by_output(
 class Confusion:
     "Which class is taken for which"
     names:list # Of the classes
-    counts:np.ndarray # `[true class, class that is said]`
-    mix_ups:list # Of many classes the most common ones: true class, class that is said, images; else None
+    counts:np.ndarray # `[true class, predicted class]`
+    mix_ups:list # Of many classes the most common ones: true class, predicted class, images; else None
 
 # %% ../nbs/08a_figures.ipynb #550a66b4
 @patch
