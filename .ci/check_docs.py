@@ -90,8 +90,9 @@ def faults(cell):
 
 def outputs():
     for p in notebooks():
-        for c in pages.cells(p):
-            if c['cell_type'] == 'code': yield from (f'{p}, cell {c["id"]}: {o}' for o in faults(c))
+        code = [c for c in pages.cells(p) if c['cell_type'] == 'code']
+        if code and not any(c['outputs'] for c in code): yield f'{p} shows no output: nbdev-test {p} --save'
+        for c in code: yield from (f'{p}, cell {c["id"]}: {o}' for o in faults(c))
 
 def changelog():
     on_site = ''.join(shown(c, 'text/markdown') for c in pages.cells('changelog.ipynb'))
