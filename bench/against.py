@@ -1,0 +1,97 @@
+"""Is a step of any phase slower than in another checkout?
+
+`python bench/against.py CHECKOUT [ROUNDS]` (the folder of another commit, such as `git worktree add` makes)
+
+Two processes, one with each package, take steps in turn and never at once, so that a machine that is slow for a
+minute slows both. ResNet34, 8 random images of 176 px, no pretrained weights. A step is the second of two in a row,
+with the memory of freed tensors kept as `fit` keeps it on a CPU. The bound is on the median of the ratios of the
+rounds, this checkout to the other.
+"""
+
+import os, subprocess, sys, time, warnings
+from pathlib import Path
+from statistics import median
+
+here = Path(__file__).parent
+kinds = {
+    'adversarial': ('aae', False, 0.0),
+    'autoencoder': ('ae', True, 0.0),
+    'classifier': ('classif', True, 0.0),
+    'classifier, with the consistency term': ('classif', True, 0.3),
+}
+
+
+def work():
+    "Take the steps that are asked for, a line each, and print their seconds"
+    warnings.filterwarnings('ignore')
+    import torch, xaaenet
+    from xaaenet.all import AAE, keep_memory
+
+    torch.manual_seed(0)
+    model = AAE(176, pretrained=False).train()
+    x, y = torch.rand(8, 3, 176, 176), torch.randint(0, 2, (8,))
+
+    def step(loss, decoding, cons_weight):
+        model.zero_grad(set_to_none=True)
+        model.decoding, model.cons_weight = decoding, cons_weight
+        getattr(model, f'{loss}_loss_func')(model(x), y).backward()
+
+    print(Path(xaaenet.__file__).parent.parent, flush=True)
+    with keep_memory():
+        for line in sys.stdin:
+            step(*kinds[line.strip()])
+            start = time.perf_counter()
+            step(*kinds[line.strip()])
+            print(time.perf_counter() - start, flush=True)
+
+
+class Worker:
+    "A process that takes steps with the package of one checkout"
+
+    def __init__(self, checkout):
+        checkout = Path(checkout).resolve()
+        env = os.environ | {'PYTHONPATH': str(checkout)}
+        command = [sys.executable, str(here / 'against.py'), '--work']
+        self.process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        used = self.process.stdout.readline().strip()
+        if Path(used) != checkout:
+            sys.exit(f'{checkout} has no xaaenet package that can be imported: give the root of a checkout.')
+
+    def seconds(self, kind):
+        print(kind, file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(table, other, rounds):
+    workers = {'this': Worker(here.parent), 'other': Worker(other)}
+    for kind in kinds:
+        for w in workers.values():
+            w.seconds(kind)
+        times = {k: [] for k in workers}
+        for i in range(rounds):
+            for k in sorted(workers, reverse=i % 2):
+                times[k].append(workers[k].seconds(kind))
+        ratios = [a / b for a, b in zip(times['this'], times['other'], strict=True)]
+        seconds = f"{median(times['this']):.3f} s, other {median(times['other']):.3f} s"
+        table.row(kind, median(ratios), most=1.03, note=f'{seconds}; rounds {min(ratios):.2f}–{max(ratios):.2f}')
+    for w in workers.values():
+        w.end()
+
+
+if __name__ == '__main__':
+    if sys.argv[1:] == ['--work']:
+        work()
+    elif len(sys.argv) < 2:
+        sys.exit(__doc__)
+    else:
+        from _table import Table
+
+        table = Table('against')
+        git = ['git', '-C', sys.argv[1], 'rev-parse', '--short', 'HEAD']
+        table.say(f'other: commit {subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"}')
+        measure(table, sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 11)
+        table.end()
