@@ -15,12 +15,11 @@ from typing import NamedTuple
 from fastai.vision.all import *
 from scipy.stats import false_discovery_control, rankdata
 from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import GroupKFold, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer, StandardScaler
 
 from .latents import *
-from .stats import _codes, _corr, _permutations
+from .stats import _codes, _corr, _folds, _permutations
 from .cues import *
 from .cues import _check_names
 
@@ -86,10 +85,11 @@ def _finite(table):
     return table.astype(float).replace([np.inf, -np.inf], np.nan)
 
 # %% ../nbs/07a_association.ipynb #2dc4259c
-def _varies(table, lat):
-    "Which cues vary within the label by more than rounding does"
-    size = np.maximum(1e-4, table.abs().mean().fillna(0))
-    return _within_sd(table.values, lat) > 1e-5*size
+def _cue_sds(table, lat):
+    "Standard deviation of each cue within the label; 0 if it varies by no more than rounding does"
+    rounding = 1e-5*np.maximum(1e-4, table.abs().mean().fillna(0))
+    sds = pd.Series(_within_sd(table.values, lat), table.columns)
+    return sds.where(sds > rounding, 0.)
 
 # %% ../nbs/07a_association.ipynb #15f41e45
 def _unit_means(values, *by):
@@ -214,7 +214,7 @@ def associated(self:Latents, # Held-out rows with targets
     table, groups = _finite(table), _codes(groups)
     logits, names = self.spoken_logits()
     shown = range(len(names)) if output is None else [_index(names, output)]
-    varies = _varies(table, self)
+    varies = _cue_sds(table, self) > 0
     n_perm = n_perm or max(999, math.ceil(5*varies.sum()*len(shown)/fdr))
     settings = dict(n_perm=n_perm, n_boot=n_boot, rng=np.random.RandomState(seed))
     parts = []
@@ -328,13 +328,6 @@ def skill(self:Latents, # Held-out rows with targets
     by_output = pd.DataFrame(dict(output=outs, value=value, p=p, passed=(p < max_p) & (overall < max_p)))
     return Skill(measure=_measure_of(self.task, labels[0]), value=float(value.mean()), p=float(overall),
                  passed=bool(overall < max_p), by_output=by_output)
-
-# %% ../nbs/07a_association.ipynb #88eaff66
-def _folds(n, groups, folds, seed):
-    "(rows to fit, rows to test) of each fold; groups (numbers from 0) are left out whole"
-    rows = np.zeros((n, 1))
-    if groups is None: return list(KFold(folds, shuffle=True, random_state=seed).split(rows))
-    return list(GroupKFold(min(folds, len(set(groups)))).split(rows, groups=groups))
 
 # %% ../nbs/07a_association.ipynb #a3051058
 def _additive_fit():

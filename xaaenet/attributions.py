@@ -14,7 +14,7 @@ from fastai.vision.all import *
 
 from .model import *
 from .learner import *
-from .latents import _show
+from .progress import _show
 from .axis import *
 from .explain import *
 

@@ -70,10 +70,6 @@ def _one_batch(dl):
     except RuntimeError as e:
         if 'same size' not in str(e) and 'equal size' not in str(e): raise
         raise ValueError("The images have different sizes and can't make a batch: add `item_tfms=Resize(...)`.") from e
-    except ValueError as e:
-        if len(dl): raise
-        raise ValueError(f"The training set of {dl.n} items doesn't fill one batch of {dl.bs}: use a smaller batch "
-                         "size.") from e
 
 # %% ../nbs/02a_data.ipynb #0e456e22
 def _rows_and_batch(dl):

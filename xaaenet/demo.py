@@ -23,6 +23,7 @@ from sklearn.neural_network import MLPClassifier
 from .model import *
 from .images import *
 from .phases import *
+from .progress import _show
 from .learner import *
 from .latents import *
 from .explain import *
@@ -163,12 +164,6 @@ def train_phases(
         pictures[phase] = learn.decode(learn.encode(show)[0])
     return pictures
 
-# %% ../nbs/10_demo.ipynb #c8f51e6b
-def _draw_image(ax, im):
-    "Draw an image `[C, H, W]`: in colour if it has three channels, else the mean of them in gray"
-    pixels = im.permute(1,2,0) if len(im) == 3 else im.mean(0)
-    ax.imshow(pixels, cmap='gray', vmin=0, vmax=1)
-
 # %% ../nbs/10_demo.ipynb #89877f32
 def image_grid(
     rows:dict, # Name → images `[n, C, H, W]`
@@ -180,7 +175,7 @@ def image_grid(
         size = n, 1.02*len(rows) + 0.25
         _,ax = plt.subplots(len(rows), n, figsize=size, squeeze=False, layout='constrained')
     for places,(name,ims) in zip(ax, rows.items()):
-        for place,im in zip(places, ims): _draw_image(place, im)
+        for place,im in zip(places, ims): _show(place, im)
         for place in places: place.set(xticks=[], yticks=[])
         places[0].set_ylabel(name, rotation=0, ha='right', va='center')
     return ax

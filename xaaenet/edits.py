@@ -21,7 +21,7 @@ from .reference import *
 from .cues import *
 from .cues import _measure
 from .association import *
-from .association import _check_asked, _check_rows, _labels_of, _within_sd
+from .association import _check_asked, _check_rows, _cue_sds, _finite, _labels_of
 
 # %% ../nbs/07b_edits.ipynb #54f1cf21
 class _Search:
@@ -315,15 +315,6 @@ def _all_cues(x, names):
     others = [c.name for c in cues.values() if c.name not in names and c.channels <= x.shape[1]]
     return cue_table(x, [*names, *others])
 
-# %% ../nbs/07b_edits.ipynb #88f055a6
-def _cue_sds(table, lat):
-    "Standard deviation of each cue within the label; 0 if it doesn't vary"
-    sds = dict(zip(table, _within_sd(table.values, lat)))
-    for name,sd in sds.items():
-        rounding = 1e-5*max(1e-4, table[name].abs().mean())
-        if not sd > rounding: sds[name] = 0.
-    return sds
-
 # %% ../nbs/07b_edits.ipynb #d072749a
 def _usual(v):
     "From the 1st to the 99th percentile of a cue's values"
@@ -338,10 +329,10 @@ def _free_logits(lat):
 def _setting(x, lat, names, **kwargs):
     "The `Setting` of images `[n, C, H, W]` for the cues `names`; `kwargs` are its fields that decide"
     names = [names] if isinstance(names, str) else names
-    table = _all_cues(x, names).astype(float).replace([np.inf, -np.inf], math.nan)
+    table = _finite(_all_cues(x, names))
     asked = table if names is None else table[list(names)]
     _, outputs = lat.spoken_logits()
-    return Setting(table=asked, sd=_cue_sds(table, lat), usual={n: _usual(asked[n]) for n in asked}, outputs=outputs,
+    return Setting(table=asked, sd=dict(_cue_sds(table, lat)), usual={n: _usual(asked[n]) for n in asked}, outputs=outputs,
                    logit_sd=np.array([o.std() for o in _free_logits(lat)]), **kwargs)
 
 # %% ../nbs/07b_edits.ipynb #774c32af

@@ -17,7 +17,7 @@ from fastai.vision.all import *
 from .tasks import Task, as_task
 from .walks import Walks
 from .learner import *
-from .latents import _show
+from .progress import _show
 from .reference import *
 from .axis import *
 from .axis import _along

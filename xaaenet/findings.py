@@ -55,7 +55,7 @@ def _cue_row(o, most_flagged):
     also = _text(o.also)
     return CueRow(o.cue, Estimate(o.effect, o.low, o.high), o.margin, o.flagged > most_flagged,
                   Estimate(o.r, o.r_low, o.r_high), bool(o.associated), used, o.verdict,
-                  why='' if o.verdict == 'none' else _text(getattr(o, 'why', None)),
+                  why='' if o.verdict == 'none' else _text(o.why),
                   also=also if used and also not in o.verdict else '')
 
 # %% ../nbs/08c_findings.ipynb #055b8268
@@ -98,12 +98,10 @@ def _others(edited):
     top = sorted(edited.shifts.items(), key=lambda o: -abs(o[1]))[:3]
     return [(name, shift) for name,shift in top if abs(shift) >= 0.1]
 
-def _edited(verdicts): return getattr(verdicts, 'edited', None) or {}
-
 # %% ../nbs/08c_findings.ipynb #20b4c4c1
 def _edits(verdicts):
     "How each cue was edited, a row an output"
-    edited = _edited(verdicts)
+    edited = verdicts.edited
     some = [o for o in verdicts.table.itertuples() if o.cue in edited and o.images > 1]
     return [EditRow(o.cue, o.output, o.images, o.dropped, o.flagged, o.same_sign, moved=o.edit, placebo=o.placebo,
                     others=_others(edited[o.cue])) for o in some]
@@ -143,11 +141,10 @@ def cues_of(
     "The verdicts on cues, as a page needs them"
     if verdicts is None: return None
     t = verdicts.table
-    most_flagged = getattr(verdicts, 'most_flagged', 0.1)
     return Cues(verdicts.skill, _used(t), tested=t[t.images.fillna(0) > 0].cue.nunique(),
-                charts=[_cue_chart(o, t[t.output == o], most_flagged) for o in verdicts.outputs],
+                charts=[_cue_chart(o, t[t.output == o], verdicts.most_flagged) for o in verdicts.outputs],
                 words=verdicts.words(), limits=verdicts.limits,
-                n_edited=len(_edited(verdicts)), edits=_edits(verdicts),
+                n_edited=len(verdicts.edited), edits=_edits(verdicts),
                 subgroups=_subgroups(verdicts.subgroups, verdicts.outputs))
 
 # %% ../nbs/08c_findings.ipynb #5782b053

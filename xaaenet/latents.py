@@ -408,14 +408,6 @@ def _output(self:AAELearner, name):
     "Index of an output by its name or number"
     return output_index(name, self.output_names())
 
-# %% ../nbs/05_latents.ipynb #ffd700af
-def _show(ax, im, **kwargs):
-    "Draw one image `[C, H, W]` on `ax`, without ticks; anything but three channels is averaged and drawn in grey"
-    im = im.permute(1,2,0)
-    if im.shape[-1] != 3: im = im.mean(-1)
-    ax.imshow(im, **{**dict(cmap='gray', vmin=0, vmax=1), **kwargs})
-    ax.set(xticks=[], yticks=[])
-
 # %% ../nbs/05_latents.ipynb #436cf9ad
 def class_colour(
     name:str, # Of a class

@@ -30,6 +30,7 @@ from .phases import *
 from .phase_files import *
 from .phase_fit import *
 from .phase_fit import _mended
+from .progress import _show
 
 # %% ../nbs/04_learner.ipynb #4e2b5911
 class AAELearner(Learner):
@@ -132,12 +133,21 @@ def _do_one_batch(self:AAELearner):
         raise
 
 # %% ../nbs/04_learner.ipynb #8d11b151
+@contextmanager
+def _same_turns(games):
+    "Whatever happens, `games` have their turns of before afterwards"
+    was = [(o, dict(n_disc=o.n_disc, n_gen=o.n_gen, adaptive=o.adaptive)) for o in games]
+    try: yield
+    finally:
+        for game,turns in was: game.set_turns(**turns)
+
 @patch
 def fit(self:AAELearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
     "Fit the current phase; the decoder runs only where its picture is needed"
     _check_sizes(self.dls, num_distrib() if hasattr(self, 'distributed') else 1)
     kept = keep_memory() if self.aae.mean.device.type == 'cpu' else nullcontext()
-    with self._mode(decoding=self.phase_loss.phase.decoding, gen_train=True), kept, _mended(self):
+    turns, mode = _same_turns(self._grab_cbs(AdversarialGame)), dict(decoding=self.phase_loss.phase.decoding)
+    with self._mode(**mode, gen_train=True), turns, kept, _mended(self):
         Learner.fit(self, n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
 
 @patch
@@ -373,14 +383,14 @@ def fit_phases(self:AAELearner,
     pred_weight:float=None, # Weight of the prediction loss; the model's by default
     cons_weight:float=None, # Weight of the consistency of walked pictures; the model's by default, 0 leaves it out
     patience:int=None, # Stop a phase after so many epochs without a better one
-    resume:bool=False, # Go on where training was cut off, and load the phases that were finished?
+    resume:bool=False, # Go on where training was cut off, if it was?
     save:bool=True, # Leave checkpoints?
     every:int=None, # Batches between checkpoints; by default 100, or more where writing takes over 5 % of the time
     seed:int=None, # Of all random numbers
     cbs=None, # Callbacks of every phase
     **kwargs # Epochs and settings of further phases; all others are passed to each, such as `body_lr` or `pct_start`
 ) -> dict: # A record for each phase that was run or loaded
-    "Train the phases in order; 0 epochs leave one out"
+    "Train the phases in order; 0 epochs leave one out, and `resume` loads those that were finished"
     epochs = dict(adversarial=adversarial, autoencoder=autoencoder, classifier=classifier)
     epochs.update({k: kwargs.pop(k) for k in phases if k in kwargs})
     given = dict(lr=ifnone(lr, self.lr), n_disc=n_disc, n_gen=n_gen, adaptive=adaptive, noise=noise, mask=mask,
@@ -454,10 +464,7 @@ def _label(o):
 
 def _show_pair(axs, image, picture):
     "An image and its reconstruction, `[C, H, W]`, one below the other"
-    for ax,im in zip(axs, (image, picture)):
-        im = im.as_subclass(torch.Tensor).permute(1,2,0)
-        ax.imshow(im if im.shape[-1] == 3 else im.mean(-1), cmap='gray', vmin=0, vmax=1)
-        ax.set(xticks=[], yticks=[])
+    for ax,im in zip(axs, (image, picture)): _show(ax, im.as_subclass(torch.Tensor))
 
 # %% ../nbs/04_learner.ipynb #7b516b0d
 @patch

@@ -16,13 +16,11 @@ from sklearn.calibration import calibration_curve
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
-from sklearn.model_selection import GroupKFold, KFold
 
 from .latents import *
 from .stats import *
-from .stats import _codes, _metrics
+from .stats import _codes, _folds, _metrics, _sample
 from .axis import *
-from .prototypes import _sample
 
 # %% ../nbs/06d_maps.ipynb #d583e82b
 def _tsne(z, seed):
@@ -128,19 +126,12 @@ def pls_scores(
     z, y = z.double().numpy(), np.asarray(y, dtype=float)
     full = PLSRegression(2).fit(z, y)
     scores, pred = np.zeros((len(z), 2)), np.zeros(len(z))
-    for fitted,left_out in _folds(len(z), folds, seed, groups):
+    for fitted,left_out in _folds(len(z), _codes(groups, len(z)), folds, seed):
         fit = PLSRegression(2).fit(z[fitted], y[fitted])
         sign = np.sign((fit.x_rotations_ * full.x_rotations_).sum(0))
         scores[left_out] = fit.transform(z[left_out])*sign
         pred[left_out] = np.ravel(fit.predict(z[left_out]))
     return PLSScores(scores, full.x_loadings_, np.corrcoef(pred, y)[0,1])
-
-def _folds(n, folds, seed, groups):
-    "Positions of the rows to fit on and of those left out, for each fold; groups are kept whole"
-    codes = _codes(groups, n)
-    if codes is None: split = KFold(min(folds, n), shuffle=True, random_state=seed)
-    else: split = GroupKFold(min(folds, codes.max()+1))
-    return split.split(np.zeros(n), groups=codes)
 
 # %% ../nbs/06d_maps.ipynb #bac9c9a2
 def _draw_loadings(ax, loadings, size, n):

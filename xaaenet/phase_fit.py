@@ -8,6 +8,7 @@ Docs: https://xaaenet.github.io/xaaenet/phase_fit.html.md"""
 __all__ = ['PhaseFit', 'plan_fit']
 
 # %% ../nbs/03i_phase_fit.ipynb #b212ef25
+import inspect
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -37,6 +38,16 @@ class PhaseFit:
         self.watch = StopAtNaN(warn=False)
 
 # %% ../nbs/03i_phase_fit.ipynb #7dba21b4
+_set_here = 'n_epoch', 'lr_max', 'cbs', 'reset_opt'
+
+def _check_schedule(learn, phase, schedule):
+    "Refuse what neither the phase nor the schedule takes, before a file is removed or anything is trained"
+    known = [o for o in inspect.signature(learn.fit_one_cycle).parameters if o not in _set_here]
+    for o in schedule:
+        if o not in known:
+            raise TypeError(f"The {phase.name} phase has no setting '{o}': it takes "
+                            f"{', '.join([*phase.takes, *known])}.")
+
 def plan_fit(
     learn:Learner, # An `AAELearner`
     phase:Phase, # To be trained
@@ -47,6 +58,7 @@ def plan_fit(
     weights = {k: getattr(learn.aae, k) for k in (f'{o}_weight' for o in phase.weights)}
     own = phase.settings
     schedule = {k: v for k,v in given.items() if k not in phase.takes}
+    _check_schedule(learn, phase, schedule)
     weights.update({k: given[k] for k in weights if given.get(k) is not None})
     own.update({k: given[k] for k in own if k in given})
     after = [o for o in learn.records if o != phase.name]

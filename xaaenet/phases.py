@@ -66,10 +66,7 @@ class GameTurns(Callback):
         AdversarialGame(**self.turns) # refuses what can't be played, before anything is trained
 
     def before_fit(self):
-        game = self.learn.adversarial_game
-        self.turns_before = {k: getattr(game, k) for k in self.turns}
-        game.set_turns(**self.turns)
-    def after_fit(self): self.learn.adversarial_game.set_turns(**self.turns_before)
+        self.learn.adversarial_game.set_turns(**self.turns) # `AAELearner.fit` puts back those of before
 
 # %% ../nbs/03g_phases.ipynb #564cd26a
 @patch

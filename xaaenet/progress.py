@@ -202,10 +202,11 @@ def keep(self:Filmstrip,
     self.frames.append((phase, epoch, pictures))
 
 # %% ../nbs/03b_progress.ipynb #c94b013a
-def _show_image(ax, im):
-    "Draw `[C, H, W]` in bytes"
-    im = im.float().permute(1,2,0)/255
-    ax.imshow(im if im.shape[-1] == 3 else im.mean(-1), cmap='gray', vmin=0, vmax=1)
+def _show(ax, im, **kwargs):
+    "Draw one image `[C, H, W]` on `ax`, without ticks; anything but three channels is averaged and drawn in grey"
+    im = im.permute(1,2,0)
+    if im.shape[-1] != 3: im = im.mean(-1)
+    ax.imshow(im, **{**dict(cmap='gray', vmin=0, vmax=1), **kwargs})
     ax.set(xticks=[], yticks=[])
 
 def _evenly(n, most):
@@ -225,7 +226,7 @@ def plot(self:Filmstrip,
     n,size = len(self.images),(0.9*len(self.images)+0.9, 0.9*len(rows))
     axs = ax if ax is not None else plt.subplots(len(rows), n, figsize=size, layout='constrained', squeeze=False)[1]
     for row,(name,ims) in zip(axs, rows):
-        for a,im in zip(row, ims): _show_image(a, im)
+        for a,im in zip(row, ims): _show(a, im.float()/255)
         row[0].set_ylabel(name, rotation=0, ha='right', va='center', fontsize=8)
     return axs
 

@@ -14,7 +14,8 @@ from sklearn.neighbors import NearestNeighbors
 from .model import *
 from .learner import *
 from .latents import *
-from .latents import _show
+from .progress import _show
+from .stats import _sample
 from .reference import *
 from .axis import *
 
@@ -69,12 +70,6 @@ def ambiguous(self:AAELearner,
     what = str(axis)
     if axis is None: what = [f'{a} or {b}' for a,b in zip(near.texts(near.preds), near.texts(behind[rows]))]
     return pd.DataFrame(dict(row=rows.tolist(), item=near.items, what=what, distance=d[rows].tolist()))
-
-# %% ../nbs/06c_prototypes.ipynb #832c4bf0
-def _sample(n, most):
-    "All of `n` positions, or a random sample of `most` in order, the same each time"
-    if n <= most: return np.arange(n)
-    return np.sort(np.random.RandomState(0).permutation(n)[:most])
 
 # %% ../nbs/06c_prototypes.ipynb #ab1aceb6
 def _closest_pairs(white, preds):

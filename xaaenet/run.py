@@ -18,6 +18,7 @@ from .model import *
 from .learner import *
 from .latents import *
 from .latents import _chunks
+from .stats import _sample
 from .reference import *
 from .axis import *
 from .explain import *
@@ -47,10 +48,6 @@ class Options:
         return {'all': ('image', 'picture'), 'z-only': ('picture',), 'none': ()}[self.pictures]
 
 # %% ../nbs/08b_run.ipynb #f0b0c39c
-def _sample(n, most, rng):
-    "Positions of all rows, or of a random sample of `most`, in order"
-    return np.arange(n) if n <= most else np.sort(rng.permutation(n)[:most])
-
 def _spread(groups, n, rng):
     "`n` positions, as evenly from each group as can be"
     order = rng.permutation(len(groups))
@@ -83,7 +80,7 @@ def _likeness(picture, image):
 
 # %% ../nbs/08b_run.ipynb #78be4a63
 def _stream(learn, dl, lat, keep, sheets):
-    "The likeness of every row, and thumbnails of the rows in `keep`"
+    "The likeness of every row, thumbnails of the rows in `keep`, and the shape of an image"
     at = 0
     measures = []
     small = {k: [] for k in sheets}
@@ -95,7 +92,7 @@ def _stream(learn, dl, lat, keep, sheets):
         for k in sheets if on else (): small[k].append(thumbs(seen[k][on], thumb_side))
         at += len(x)
     measures = pd.DataFrame(torch.cat(measures).numpy(), columns=['ms_ssim', 'l1', 'error'])
-    return measures, {k: torch.cat(v) for k,v in small.items() if v}
+    return measures, {k: torch.cat(v) for k,v in small.items() if v}, tuple(x.shape[1:])
 
 # %% ../nbs/08b_run.ipynb #ccacdc6a
 def _unlike(reference, lat, errors):
@@ -190,11 +187,10 @@ def run_model(
     rng = np.random.RandomState(options.seed)
     shown = _sample(len(lat), options.max_n, rng)
     some = _spread(rows.groups.codes[shown], options.n_walks, rng)
-    measures, small = _stream(learn, dl, lat, shown, options.sheets)
+    measures, small, size = _stream(learn, dl, lat, shown, options.sheets)
     reference = reference or learn.reference()
     unlike = _unlike(reference, lat, measures.error)
     walks, pos = [], []
     if len(some): walks, pos = _walk(learn, dl, shown[some].tolist(), lat, options, reference)
-    size = tuple(next(iter(_chunks(dl, 1))).shape[1:])
     return Run(shown, measures, reference, unlike, walks, walked=some[pos], size=size,
                thumbs=small, large=_walked_pictures(walks, options.sheets))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from fastai.vision.all import *
 from scipy.stats import norm, rankdata, t as student_t
-from sklearn.model_selection import GroupShuffleSplit
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold
 
 from .latents import *
 
@@ -33,6 +33,18 @@ def _codes(groups, n=None):
         raise ValueError(f"{one.isna().sum()} rows have no group: give each row one, "
                          "its own if it belongs with no other.")
     return pd.factorize(one)[0]
+
+# %% ../nbs/05a_stats.ipynb #60cb04f3
+def _folds(n, codes, folds, seed):
+    "(rows to fit, rows to test) of each fold; groups (numbers from 0, or None) are left out whole"
+    if codes is None: split = KFold(min(folds, n), shuffle=True, random_state=seed)
+    else: split = GroupKFold(min(folds, len(set(codes))))
+    return list(split.split(np.zeros(n), groups=codes))
+
+def _sample(n, most, rng=None):
+    "All of `n` positions, or a random sample of `most` in order"
+    if n <= most: return np.arange(n)
+    return np.sort((rng or np.random.RandomState(0)).permutation(n)[:most])
 
 # %% ../nbs/05a_stats.ipynb #8f0cbd17
 def split_groups(

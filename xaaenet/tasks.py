@@ -220,20 +220,21 @@ def spoken_probs(self:Task, logits): # `[n, outputs]`
     return self.probs(logits).double().numpy()[:,-n:]
 
 # %% ../nbs/00_tasks.ipynb #af66e83b
+def _known(names): return ', '.join(names[:20]) + (', ...' if len(names) > 20 else '')
+
 def output_index(
     name, # Of an output
     names:list # Of all
 ) -> int:
     "Position of an output"
     if str(name) in names: return names.index(str(name))
-    known = ', '.join(names[:20]) + (', ...' if len(names) > 20 else '')
-    raise ValueError(f"There is no output '{name}': the outputs are {known}.")
+    raise ValueError(f"There is no output '{name}': the outputs are {_known(names)}.")
 
 @patch
 def default_output(self:Task, names): # Of the outputs
     "The output that is meant where none is named"
     if len(self.spoken_names(names)) == 1: return names[-1]
-    raise ValueError(f"Which of the {len(names)} outputs is to be explained? Name it: {', '.join(names[:20])}.")
+    raise ValueError(f"Which of the {len(names)} outputs is to be explained? Name it: {_known(names)}.")
 
 # %% ../nbs/00_tasks.ipynb #3453a7ee
 @patch
@@ -314,16 +315,14 @@ def told_apart(self:Task, targets, # Of the rows
                high=None, # Output that is told from the rest; the first of several scores by default
                low=None): # Class to compare it with, instead of the rest
     "Which rows are told apart, by which numbers, and their names or None"
-    for o in [high] if low is None else [high, low]:
-        if o not in names: raise ValueError(
-            f"There is no output '{o}' to tell from the rest: the outputs are {', '.join(names[:20])}.")
+    for o in [high] if low is None else [high, low]: output_index(o, names)
     rest = self.others.format(high)
     own = np.asarray(self.sides(targets, names, high, rest, only=False))
     on = np.isin(own, own if low is None else [high, low])
     return on, (own == high)[on].astype(float), np.where(own == high, high, low or rest)[on]
 @patch
 def told_apart(self:Score, targets, names, high=None, low=None):
-    k = 0 if high is None else names.index(high)
+    k = 0 if high is None else output_index(high, names)
     return np.ones(len(targets), dtype=bool), targets.reshape(len(targets), -1)[:,k].numpy(), None
 
 # %% ../nbs/00_tasks.ipynb #841c791f

@@ -12,7 +12,7 @@ import math, textwrap
 
 from fastai.vision.all import *
 
-from .latents import _show
+from .progress import _show
 from .association import _forest, _index
 from .verdicts import *
 

@@ -18,7 +18,7 @@ from .tasks import Task, as_task
 from .learner import *
 from .latents import *
 from .stats import *
-from .stats import _codes
+from .stats import _codes, _sample
 from .reference import *
 from .cues import *
 from .association import *
@@ -120,12 +120,14 @@ def _by_subgroup(meta, edited, setting):
                 yield row | _subgroup_effect(ed, mask[ed.rows], j, setting)
 
 # %% ../nbs/07c_verdicts.ipynb #92361cc7
+_doses = -1, -0.5, -0.25, 0.25, 0.5, 1 # in standard deviations of the cue
+
 @patch
 def dose_curve(self:AAELearner,
     images, # Held-out images: a loader, items, or images `[n, C, H, W]`; all are held in memory
     lat:Latents, # Of the same rows, with targets
     name:str, # Of the cue
-    doses:tuple=(-1, -0.5, -0.25, 0.25, 0.5, 1), # In the cue's standard deviations within the label
+    doses:tuple=_doses, # In the cue's standard deviations within the label
     groups=None, # A patient, site, ... a row, drawn whole
     n_boot:int=500, # Samples for the intervals
     seed:int=0 # Of the bootstrap
@@ -168,12 +170,10 @@ def _points(name, reached, change, on, setting):
         yield dict(cue=name, output=out, dose=reached, change=change[:,j].mean(), low=low, high=high, n=len(on))
 
 # %% ../nbs/07c_verdicts.ipynb #e092ba19
-_doses = -1, -0.5, -0.25, 0.25, 0.5, 1 # in standard deviations of the cue
-
 def _curves(learn, names, x, lat, setting, n):
     "Dose curves of the cues `names` on a random `n` of the rows, as one table"
     if not n or not names: return pd.DataFrame()
-    some = np.sort(np.random.RandomState(setting.seed).permutation(len(x))[:n])
+    some = _sample(len(x), n, np.random.RandomState(setting.seed))
     x, rows = x[torch.as_tensor(some)], []
     for name in learn._bar(names, 'dose curves'): rows += _curve(learn, name, x, lat[some], setting[some], _doses)
     return pd.DataFrame(rows)

@@ -11,7 +11,7 @@ __all__ = ['listed', 'Groups', 'Rows', 'rows_of']
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
-import numpy as np, pandas as pd, torch
+import numpy as np, pandas as pd
 from fastcore.all import patch
 from matplotlib.colors import to_hex
 
