@@ -10,6 +10,7 @@ __all__ = ['AdversarialGame', 'random_squares', 'corrupt', 'Denoise', 'KeepBest'
 
 # %% ../nbs/03a_callbacks.ipynb #a864d94b
 import math, warnings
+from contextlib import contextmanager
 
 from fastai.vision.all import *
 from fastai.callback.fp16 import MixedPrecision
@@ -46,6 +47,15 @@ def set_turns(self:AdversarialGame,
     if n_disc < 1 or n_gen < 1:
         raise ValueError(f"Each side needs a step: n_disc={n_disc} and n_gen={n_gen} must be 1 or more.")
     self.n_disc,self.n_gen,self.adaptive = n_disc,n_gen,adaptive
+
+# %% ../nbs/03a_callbacks.ipynb #d9c2b7f1
+@contextmanager
+def _same_turns(games):
+    "Whatever happens, `games` have their turns of before afterwards"
+    was = [(o, dict(n_disc=o.n_disc, n_gen=o.n_gen, adaptive=o.adaptive)) for o in games]
+    try: yield
+    finally:
+        for game,turns in was: game.set_turns(**turns)
 
 # %% ../nbs/03a_callbacks.ipynb #c0bdb674
 @patch

@@ -332,8 +332,9 @@ def _setting(x, lat, names, **kwargs):
     table = _finite(_all_cues(x, names))
     asked = table if names is None else table[list(names)]
     _, outputs = lat.spoken_logits()
-    return Setting(table=asked, sd=dict(_cue_sds(table, lat)), usual={n: _usual(asked[n]) for n in asked}, outputs=outputs,
-                   logit_sd=np.array([o.std() for o in _free_logits(lat)]), **kwargs)
+    usual, logit_sd = {n: _usual(asked[n]) for n in asked}, np.array([o.std() for o in _free_logits(lat)])
+    return Setting(table=asked, sd=dict(_cue_sds(table, lat)), usual=usual, outputs=outputs, logit_sd=logit_sd,
+                   **kwargs)
 
 # %% ../nbs/07b_edits.ipynb #774c32af
 def _reread(learn, x, lat):

@@ -21,7 +21,7 @@ from .onnx import * # gives `AAE` its `to_onnx`
 from .data import *
 from .data import _check_loss, _check_sizes
 from .callbacks import *
-from .callbacks import _not_finite
+from .callbacks import _not_finite, _same_turns
 from .checkpoint import *
 from .distributed import *
 from .distributed import _with
@@ -133,14 +133,6 @@ def _do_one_batch(self:AAELearner):
         raise
 
 # %% ../nbs/04_learner.ipynb #8d11b151
-@contextmanager
-def _same_turns(games):
-    "Whatever happens, `games` have their turns of before afterwards"
-    was = [(o, dict(n_disc=o.n_disc, n_gen=o.n_gen, adaptive=o.adaptive)) for o in games]
-    try: yield
-    finally:
-        for game,turns in was: game.set_turns(**turns)
-
 @patch
 def fit(self:AAELearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
     "Fit the current phase; the decoder runs only where its picture is needed"

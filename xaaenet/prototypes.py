@@ -54,6 +54,12 @@ def _to_nearest(self:AAELearner, lat):
         classes.append(behind)
     return torch.cat(distances), torch.cat(classes)
 
+# %% ../nbs/06c_prototypes.ipynb #b5a7c1d2
+@patch
+def _between(self:Latents, behind):
+    "Which two classes each row lies between: the one that it is read as, and the one `behind` its nearest boundary"
+    return [f'{a} or {b}' for a,b in zip(self.texts(self.preds), self.texts(behind))]
+
 # %% ../nbs/06c_prototypes.ipynb #f8b1e366
 @patch
 def ambiguous(self:AAELearner,
@@ -67,8 +73,7 @@ def ambiguous(self:AAELearner,
     d, behind = self._to_nearest(lat) if axis is None else (axis.distance(lat.z).abs(), None)
     rows = d.argsort()[:max_n]
     near = lat[rows]
-    what = str(axis)
-    if axis is None: what = [f'{a} or {b}' for a,b in zip(near.texts(near.preds), near.texts(behind[rows]))]
+    what = near._between(behind[rows]) if axis is None else str(axis)
     return pd.DataFrame(dict(row=rows.tolist(), item=near.items, what=what, distance=d[rows].tolist()))
 
 # %% ../nbs/06c_prototypes.ipynb #ab1aceb6
