@@ -17,7 +17,10 @@ from fastai.vision.all import *
 
 from .tasks import Task, as_task, output_index
 from .model import *
+from .batches import *
 from .images import _progress
+from .forms import *
+from .forms import _loaders
 from .data import *
 from .callbacks import *
 from .checkpoint import _write
@@ -320,11 +323,11 @@ def latents(self:AAELearner,
 # %% ../nbs/05_latents.ipynb #065c444f
 @patch
 def encode(self:AAELearner,
-    images:torch.Tensor, # `[n, C, H, W]` in [0, 1]
+    images, # `[n, C, H, W]` in [0, 1], or images in any other form
     bs:int=64 # Rows at a time
 ) -> tuple: # z `[n, dims]` and logits `[n, outputs]`, on the CPU
     "z and logits of images or pictures"
-    model = self.aae
+    images, model = self.images(images), self.aae
     with torch.no_grad(), self.mode_lock, evaluating(model):
         zs = [model.encode(o.to(model.mean)) for o in images.split(bs)]
         logits = [model.classify(z) for z in zs]
@@ -340,16 +343,6 @@ def decode(self:AAELearner,
     model = self.aae
     def picture(some): return to_8_bit(model.decode(some.to(model.mean)).clamp(0, 1)).cpu()
     with torch.no_grad(), self.mode_lock, evaluating(model): return torch.cat([picture(o) for o in z.split(bs)])
-
-# %% ../nbs/05_latents.ipynb #bebe2fdb
-def _listed(images):
-    "Images as a list: one path becomes a list of it, and a folder or an empty list is refused"
-    if isinstance(images, (str, Path)):
-        if Path(images).is_dir():
-            raise ValueError(f"{images} is a folder: pass the images in it, `get_image_files('{images}')`.")
-        return [Path(images)]
-    if not len(images): raise ValueError("No images were given.")
-    return images
 
 # %% ../nbs/05_latents.ipynb #37370477
 class _chunks:
@@ -368,31 +361,39 @@ class _chunks:
         have = 0
         with self.unaugmented:
             for x,*_ in self.dl:
-                yield x.as_subclass(torch.Tensor).cpu()
+                x = x if have else to_images(x)
+                yield x.as_subclass(torch.Tensor).clamp(0, 1).cpu()
                 have += len(x)
                 if self.n is not None and have >= self.n: return
 
 # %% ../nbs/05_latents.ipynb #209e0e7e
 @patch
+def _loader_of(self:AAELearner, items):
+    "A loader of items, read as the learner's own dls read images"
+    if isinstance(items, list): items = [to_readable(o, self.aae.input_channels) for o in items]
+    return self.dls.test_dl(items, num_workers=0)
+
+@patch
 def _batches(self:AAELearner, images, max_n):
-    "Batches of images from a tensor, a loader or items, with at least the first `max_n` where there are as many"
-    if isinstance(images, torch.Tensor): return [images[:max_n].as_subclass(torch.Tensor).cpu()]
-    if not isinstance(images, (DataLoader, torch.utils.data.DataLoader)):
-        images = _listed(images)
-        if not isinstance(images, (pd.DataFrame, L)): images = list(images)
-        images = self.dls.test_dl(images[:max_n])
-    with self.mode_lock: return list(_chunks(images, max_n))
+    "Batches of images in any form, with at least the first `max_n` where there are as many"
+    images = as_items(images, max_n)
+    if isinstance(images, torch.Tensor): return [to_images(images.cpu())]
+    if isinstance(images, _loaders): return list(_chunks(images, max_n))
+    try: return list(_chunks(self._loader_of(images), max_n))
+    except (OSError, ValueError): raise # these name the file, or say what to do
+    except Exception as e: # of anyone's reader
+        raise ValueError(f"The learner's dls can't read these images ({type(e).__name__}: {str(e)[:200]}): pass what "
+                         "they were made of, such as paths or rows, or images as PIL images or tensors.") from e
 
 # %% ../nbs/05_latents.ipynb #0a1b2c08
 @patch
 def images(self:AAELearner,
-    images, # A loader; a list of items such as files or arrays; or images `[n, C, H, W]` in [0, 1]
+    images, # A loader, paths, PIL images, arrays, rows, or images `[n, C, H, W]` in [0, 1]; one of them, or several
     max_n:int=None # As many of the first ones; all by default
 ) -> torch.Tensor: # `[n, C, H, W]` in [0, 1], in order and without augmentation
     "Images as the model takes them"
-    batches = self._batches(images, max_n)
+    with self.mode_lock: batches = self._batches(images, max_n)
     if not batches or not len(batches[0]): raise ValueError("No images were given.")
-    check_images(batches[0])
     return torch.cat(batches)[:max_n]
 
 # %% ../nbs/05_latents.ipynb #92fbe482
