@@ -144,10 +144,10 @@ def fit(self:AAELearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, s
         Learner.fit(self, n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
 
 @patch
-def get_preds(self:AAELearner, *args, **kwargs):
+def get_preds(self:AAELearner, ds_idx=1, dl=None, **kwargs):
     "fastai's `get_preds`, without the decoder; `with_loss` gives the prediction loss of each item"
     with self._mode(predicting=True, decoding=False), self.removed_cbs(self._grab_cbs(DistributedPhases)):
-        return Learner.get_preds(self, *args, **kwargs)
+        return PlainBatches.get_preds(self, ds_idx, dl, **kwargs)
 
 # %% ../nbs/04_learner.ipynb #6381512c
 @patch
