@@ -400,7 +400,7 @@ def images(self:AAELearner,
 def head(self:AAELearner) -> tuple: # `[outputs, dims]` and `[outputs]`
     "Weights and biases of the head, in float64 on the CPU"
     h = self.aae.head
-    return h.weight.detach().cpu().double(), h.bias.detach().cpu().double()
+    return h.weight.detach().cpu().double(), h.offset.detach().cpu().double()
 
 # %% ../nbs/05_latents.ipynb #f74307ee
 @patch
