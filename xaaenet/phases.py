@@ -58,15 +58,18 @@ class GameTurns(Callback):
     "How the two sides of the `AdversarialGame` take turns during one fit"
     run_valid = False
     def __init__(self,
-        n_disc:int=1, # Discriminator steps in a row
-        n_gen:int=1, # Generator steps in a row
-        adaptive:bool=False # Lean to the losing side?
+        n_disc:int=None, # Discriminator steps in a row; those of the game by default
+        n_gen:int=None, # Generator steps in a row; those of the game by default
+        adaptive:bool=None # Lean to the losing side? As the game does by default
     ):
-        self.turns = dict(n_disc=n_disc, n_gen=n_gen, adaptive=adaptive)
+        given = dict(n_disc=n_disc, n_gen=n_gen, adaptive=adaptive)
+        self.turns = {k: v for k,v in given.items() if v is not None}
         AdversarialGame(**self.turns) # refuses what can't be played, before anything is trained
 
     def before_fit(self):
-        self.learn.adversarial_game.set_turns(**self.turns) # `AAELearner.fit` puts back those of before
+        game = self.learn.adversarial_game
+        was = dict(n_disc=game.n_disc, n_gen=game.n_gen, adaptive=game.adaptive)
+        game.set_turns(**{**was, **self.turns}) # `AAELearner.fit` puts back those of before
 
 # %% ../nbs/03g_phases.ipynb #564cd26a
 @patch
