@@ -8,7 +8,9 @@ from xaaenet.tasks import tasks, Task, as_task, loss_task, target_task
 from xaaenet.encoders import *
 from xaaenet.model import *
 from xaaenet.onnx import *
+from xaaenet.batches import *
 from xaaenet.images import *
+from xaaenet.forms import *
 from xaaenet.data import *
 from xaaenet.callbacks import *
 from xaaenet.progress import *

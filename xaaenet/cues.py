@@ -19,7 +19,9 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from .images import *
 from .images import _orientation, _progress
-from .data import *
+from .batches import *
+from .forms import *
+from .forms import _loaders
 from .latents import _in_order
 
 # %% ../nbs/07_cues.ipynb #dc8e33a2
@@ -296,7 +298,8 @@ def _measure(x, chosen, luma=None):
 
 # %% ../nbs/07_cues.ipynb #7ecf3831
 def _open(file):
-    "An image, loaded and upright: the colours of a JPEG as it holds them, of any other file red, green and blue"
+    "A file or an array as an upright image: the colours of a JPEG as it holds them, otherwise red, green and blue"
+    if isinstance(file, np.ndarray): return PIL.Image.fromarray(file)
     im = PIL.Image.open(file)
     im.draft('YCbCr', None)
     try: im.load()
@@ -328,7 +331,9 @@ def _opened(files, bad):
     "(row, image) of each of `files` (row, path); those that can't be read go into `bad`, by row"
     for i,file in files:
         try: im = _open(file)
-        except Exception as e: bad[i] = f'{file} ({type(e).__name__})'
+        except Exception as e:
+            name = file if isinstance(file, (str, Path)) else f'image {i}'
+            bad[i] = f'{name} ({type(e).__name__})'
         else: yield i, im
 
 # %% ../nbs/07_cues.ipynb #ef1bfbed
@@ -392,15 +397,13 @@ def _from_batches(batches, names, device):
     "Rows of batches whose first part is images, and the cues that were measured"
     parts, chosen = [], []
     for x,*_ in batches:
-        if not parts:
-            check_images(x)
-            chosen = _chosen(names, x.shape[1])
-        parts.append(_measure(x.as_subclass(torch.Tensor).to(device).float(), chosen))
+        if not parts: chosen = _chosen(names, to_images(x).shape[1])
+        parts.append(_measure(x.as_subclass(torch.Tensor).clamp(0, 1).to(device).float(), chosen))
     return torch.cat(parts) if parts else [], chosen
 
 # %% ../nbs/07_cues.ipynb #9b561640
 def cue_table(
-    images, # Paths of image files, images `[n, C, H, W]` in [0, 1], or a loader
+    images, # Paths of image files, images in memory, images `[n, C, H, W]` in [0, 1], or a loader
     names:list=None, # Cues to measure; all that are registered by default
     bs:int=64, # Images at a time, of those that are in memory
     device=None # Where to compute; the CPU by default, of images the device that they are on
@@ -409,16 +412,14 @@ def cue_table(
     index = None
     names = [names] if isinstance(names, str) else names
     _check_names(names)
-    if isinstance(images, np.ndarray): images = torch.from_numpy(images)
+    images = as_items(images)
     if isinstance(images, torch.Tensor):
-        batches = zip(images.as_subclass(torch.Tensor).split(bs))
-        values, chosen = _from_batches(batches, names, device or images.device)
-    elif isinstance(images, (DataLoader, torch.utils.data.DataLoader)):
+        values, chosen = _from_batches(zip(images.split(bs)), names, device or images.device)
+    elif isinstance(images, _loaders):
         dl, _, unchanged = _in_order(images)
         with unchanged: values, chosen = _from_batches(dl, names, device or 'cpu')
     else:
-        index = [str(f) for f in ([images] if isinstance(images, (str, Path)) else images)]
+        if all(isinstance(o, (str, Path)) for o in images): index = [str(o) for o in images]
         chosen = _chosen(names, 3)
-        values = _from_files(index, chosen, device or 'cpu')
-    if not len(values): raise ValueError("No images were given.")
+        values = _from_files([to_readable(o, 3) for o in images], chosen, device or 'cpu')
     return pd.DataFrame(values.numpy(), columns=[c.name for c in chosen], index=index)

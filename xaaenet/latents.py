@@ -10,15 +10,19 @@ __all__ = ['Latents', 'load_latents', 'class_colour']
 # %% ../nbs/05_latents.ipynb #54782e3d
 import json, math
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from fastai.vision.all import *
 
 from .tasks import Task, as_task, output_index
 from .model import *
+from .batches import *
 from .images import _progress
+from .forms import *
+from .forms import _loaders
 from .data import *
+from .identity import *
 from .callbacks import *
 from .checkpoint import _write
 from .distributed import *
@@ -73,7 +77,7 @@ def _item_name(item, i):
 
 # %% ../nbs/05_latents.ipynb #9009a3a7
 def _identities(ds, n):
-    "Path or name of each of the `n` rows where the data set knows one, else its position"
+    "Path or name of each of the `n` items where the data set knows one, else its position"
     if isinstance(ds, torch.utils.data.Subset):
         base = _identities(ds.dataset, len(ds.dataset))
         return [base[i] for i in ds.indices]
@@ -81,6 +85,13 @@ def _identities(ds, n):
     if items is None or len(items) != n: return list(range(n))
     if isinstance(items, pd.DataFrame): return list(items.index)
     return [_item_name(o, i) for i,o in enumerate(items)]
+
+# %% ../nbs/05_latents.ipynb #739b6268
+def _identified(ds, rows=None):
+    "Items and sources of all or some rows of a data set"
+    rows = range(len(ds)) if rows is None else rows
+    found, names = identities(ds, rows), _identities(ds, len(ds))
+    return dict(items=[ifnone(o.file, names[i]) for i,o in zip(rows, found)], sources=[o.source for o in found])
 
 # %% ../nbs/05_latents.ipynb #289b0d54
 @dataclass
@@ -92,6 +103,7 @@ class Latents:
     items:list # Identity of each row: path, name or position in the data set
     outputs:list # Name of each output
     task:Task='category' # A task or its name: 'category', 'labels' or 'score'
+    sources:list=field(default=None, repr=False) # By which each image is known, see `identity_of`; None: by its item
 
     def __post_init__(self): self.task = as_task(self.task)
     def __len__(self): return len(self.z)
@@ -110,7 +122,8 @@ def __getitem__(self:Latents, i): # Mask, positions or slice
     rows = _positions(i, len(self))
     targets = None if self.targets is None else self.targets[rows]
     items = [self.items[k] for k in rows.tolist()]
-    return replace(self, z=self.z[rows], logits=self.logits[rows], targets=targets, items=items)
+    sources = None if self.sources is None else [self.sources[k] for k in rows.tolist()]
+    return replace(self, z=self.z[rows], logits=self.logits[rows], targets=targets, items=items, sources=sources)
 
 # %% ../nbs/05_latents.ipynb #a2394c38
 @patch(as_prop=True)
@@ -165,9 +178,9 @@ def _item_as_json(item):
     return item if isinstance(item, int) else str(item)
 
 # %% ../nbs/05_latents.ipynb #695ed2f9
-def _write_meta(path, items, outputs, task):
+def _write_meta(path, items, outputs, task, sources):
     "Write all that isn't an array"
-    meta = dict(items=list(map(_item_as_json, items)), outputs=outputs, task=task)
+    meta = dict(items=list(map(_item_as_json, items)), outputs=outputs, task=task, sources=sources)
     (path/'latents.json').write_text(json.dumps(meta))
 
 # %% ../nbs/05_latents.ipynb #c45b6e5a
@@ -179,7 +192,7 @@ def save(self:Latents,
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     for k in _arrays: _save_array(path/f'{k}.npy', getattr(self, k))
-    _write_meta(path, self.items, self.outputs, self.task)
+    _write_meta(path, self.items, self.outputs, self.task, self.sources)
     return path
 
 # %% ../nbs/05_latents.ipynb #b0d54429
@@ -271,18 +284,18 @@ def _latents(self:AAELearner, dl, path=None, rows=None):
     got = sum(map(len, gather.zs)) if path is None else gather.store.at
     if got != n: raise ValueError(f"The loader gave {got} rows, and its data set has {n}: "
                                   "rows can't be told apart where some are skipped.")
-    items = _identities(ordered.dataset, len(ordered.dataset))
-    if rows is not None and len(items) != n: items = [items[i] for i in rows]
-    if path is None: return _joined(gather, items, self.output_names(), self.aae.task)
-    _write_meta(Path(path), items, self.output_names(), self.aae.task)
+    names = _identified(ordered.dataset, rows if ordered.dataset is dl.dataset else None)
+    about = dict(outputs=self.output_names(), task=self.aae.task, **names)
+    if path is None: return _joined(gather, **about)
+    _write_meta(Path(path), **about)
     return load_latents(path)
 
 # %% ../nbs/05_latents.ipynb #844cf0e8
-def _joined(gather, items, outputs, task):
+def _joined(gather, items, outputs, task, sources):
     "The batches that a callback kept, as `Latents`"
     missing = not gather.targets or gather.targets[0] is None
     targets = None if missing else task.as_rows(torch.cat(gather.targets), len(items))
-    return Latents(torch.cat(gather.zs), torch.cat(gather.logits), targets, items=items, outputs=outputs, task=task)
+    return Latents(torch.cat(gather.zs), torch.cat(gather.logits), targets, items, outputs, task, sources)
 
 # %% ../nbs/05_latents.ipynb #3bc2d5ce
 def _share(n):
@@ -300,7 +313,7 @@ def _shared_latents(self:AAELearner, dl, path=None):
     own = self._latents(dl, rows=_share(n))
     there = [k for k in _arrays if getattr(own, k) is not None]
     whole = {k: processes.all_rows(getattr(own, k), n) for k in there}
-    lat = replace(own, items=_identities(dl.dataset, n), **whole)
+    lat = replace(own, **_identified(dl.dataset), **whole)
     if path is None: return lat
     _first_does(partial(lat.save, path))
     return load_latents(path)
@@ -320,11 +333,11 @@ def latents(self:AAELearner,
 # %% ../nbs/05_latents.ipynb #065c444f
 @patch
 def encode(self:AAELearner,
-    images:torch.Tensor, # `[n, C, H, W]` in [0, 1]
+    images, # `[n, C, H, W]` in [0, 1], or images in any other form
     bs:int=64 # Rows at a time
 ) -> tuple: # z `[n, dims]` and logits `[n, outputs]`, on the CPU
     "z and logits of images or pictures"
-    model = self.aae
+    images, model = self.images(images), self.aae
     with torch.no_grad(), self.mode_lock, evaluating(model):
         zs = [model.encode(o.to(model.mean)) for o in images.split(bs)]
         logits = [model.classify(z) for z in zs]
@@ -340,16 +353,6 @@ def decode(self:AAELearner,
     model = self.aae
     def picture(some): return to_8_bit(model.decode(some.to(model.mean)).clamp(0, 1)).cpu()
     with torch.no_grad(), self.mode_lock, evaluating(model): return torch.cat([picture(o) for o in z.split(bs)])
-
-# %% ../nbs/05_latents.ipynb #bebe2fdb
-def _listed(images):
-    "Images as a list: one path becomes a list of it, and a folder or an empty list is refused"
-    if isinstance(images, (str, Path)):
-        if Path(images).is_dir():
-            raise ValueError(f"{images} is a folder: pass the images in it, `get_image_files('{images}')`.")
-        return [Path(images)]
-    if not len(images): raise ValueError("No images were given.")
-    return images
 
 # %% ../nbs/05_latents.ipynb #37370477
 class _chunks:
@@ -368,31 +371,39 @@ class _chunks:
         have = 0
         with self.unaugmented:
             for x,*_ in self.dl:
-                yield x.as_subclass(torch.Tensor).cpu()
+                x = x if have else to_images(x)
+                yield x.as_subclass(torch.Tensor).clamp(0, 1).cpu()
                 have += len(x)
                 if self.n is not None and have >= self.n: return
 
 # %% ../nbs/05_latents.ipynb #209e0e7e
 @patch
+def _loader_of(self:AAELearner, items):
+    "A loader of items, read as the learner's own dls read images"
+    if isinstance(items, list): items = [to_readable(o, self.aae.input_channels) for o in items]
+    return self.dls.test_dl(items, num_workers=0)
+
+@patch
 def _batches(self:AAELearner, images, max_n):
-    "Batches of images from a tensor, a loader or items, with at least the first `max_n` where there are as many"
-    if isinstance(images, torch.Tensor): return [images[:max_n].as_subclass(torch.Tensor).cpu()]
-    if not isinstance(images, (DataLoader, torch.utils.data.DataLoader)):
-        images = _listed(images)
-        if not isinstance(images, (pd.DataFrame, L)): images = list(images)
-        images = self.dls.test_dl(images[:max_n])
-    with self.mode_lock: return list(_chunks(images, max_n))
+    "Batches of images in any form, with at least the first `max_n` where there are as many"
+    images = as_items(images, max_n)
+    if isinstance(images, torch.Tensor): return [to_images(images.cpu())]
+    if isinstance(images, _loaders): return list(_chunks(images, max_n))
+    try: return list(_chunks(self._loader_of(images), max_n))
+    except (OSError, ValueError): raise # these name the file, or say what to do
+    except Exception as e: # of anyone's reader
+        raise ValueError(f"The learner's dls can't read these images ({type(e).__name__}: {str(e)[:200]}): pass what "
+                         "they were made of, such as paths or rows, or images as PIL images or tensors.") from e
 
 # %% ../nbs/05_latents.ipynb #0a1b2c08
 @patch
 def images(self:AAELearner,
-    images, # A loader; a list of items such as files or arrays; or images `[n, C, H, W]` in [0, 1]
+    images, # A loader, paths, PIL images, arrays, rows, or images `[n, C, H, W]` in [0, 1]; one of them, or several
     max_n:int=None # As many of the first ones; all by default
 ) -> torch.Tensor: # `[n, C, H, W]` in [0, 1], in order and without augmentation
     "Images as the model takes them"
-    batches = self._batches(images, max_n)
+    with self.mode_lock: batches = self._batches(images, max_n)
     if not batches or not len(batches[0]): raise ValueError("No images were given.")
-    check_images(batches[0])
     return torch.cat(batches)[:max_n]
 
 # %% ../nbs/05_latents.ipynb #92fbe482

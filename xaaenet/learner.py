@@ -18,6 +18,7 @@ from torchvision.models import resnet34
 from .tasks import target_task
 from .model import *
 from .onnx import * # gives `AAE` its `to_onnx`
+from .batches import *
 from .data import *
 from .data import _check_loss, _check_sizes
 from .callbacks import *
@@ -33,7 +34,7 @@ from .phase_fit import _mended
 from .progress import _show
 
 # %% ../nbs/04_learner.ipynb #4e2b5911
-class AAELearner(OneGame, Learner):
+class AAELearner(OneGame, PlainBatches, Learner):
     "A `Learner` of an `AAE`, with phases; `aae_learner` makes one"
     def __init__(self,
         dls:DataLoaders, # With images in [0, 1] and targets
@@ -467,9 +468,9 @@ def show_results(self:AAELearner,
 ):
     "Show images over their reconstructions, with target and prediction"
     if dl is None: dl = self.dls[ds_idx].new(shuffle=shuffle)
-    b = tuple(o[:max_n] for o in dl.one_batch())
-    x, y = b[:2]
-    decoded = self.get_preds(dl=[b], with_decoded=True)[2]
+    x, y = strip_normalize(dl).one_batch()[:2]
+    x, y = to_images(x[:max_n]), y[:max_n]
+    decoded = self.get_preds(dl=[(x, y)], with_decoded=True)[2]
     model = self.aae.eval()
     with torch.no_grad(): pics = model.reconstruct(to_device(x, model.mean.device)).cpu()
     targs, preds = (self.dls.decode_batch((x.cpu(), o), max_n=max_n).itemgot(1) for o in (to_cpu(y), decoded))
