@@ -34,7 +34,7 @@ from .phase_fit import _mended
 from .progress import _show
 
 # %% ../nbs/04_learner.ipynb #4e2b5911
-class AAELearner(OneGame, PlainBatches, Learner):
+class AAELearner(LossAndMetrics, OneGame, PlainBatches, Learner):
     "A `Learner` of an `AAE`, with phases; `aae_learner` makes one"
     def __init__(self,
         dls:DataLoaders, # With images in [0, 1] and targets
@@ -48,16 +48,6 @@ class AAELearner(OneGame, PlainBatches, Learner):
         self.phase_loss = PhaseLoss(model)
         self._columns = {} # metrics by the names of their columns
         super().__init__(dls, model, loss_func=self.phase_loss, cbs=L(AdversarialGame()) + L(cbs), **kwargs)
-
-    @property
-    def metrics(self):
-        "Parts of the loss of this phase, and the user's metrics where they mean something"
-        if self.phase_loss.predicting: return L()
-        phase = self.phase_loss.phase
-        columns = L(self._columns.setdefault(o, phase_metric(o)) for o in phase.columns(self.aae))
-        return columns + self._metrics if phase.user_metrics else columns
-    @metrics.setter
-    def metrics(self, v): self._metrics = L(v).map(mk_metric)
 
     def to_fp16(self, **kwargs): return self.to_fp32().add_cb(DeviceMixedPrecision(**kwargs))
     def to_bf16(self): return self.to_fp32().add_cb(DeviceMixedPrecision(amp_mode=AMPMode.BF16))
@@ -102,14 +92,17 @@ def in_phase(self:AAELearner,
     name:str # 'adversarial', 'autoencoder' or 'classifier'; or `phases.adversarial`, ..., which a notebook completes
 ):
     "Make `name` the phase of whatever `fit` is called inside"
-    with _with(self.phase_loss, phase=as_phase(name)): yield self
+    was, self.phase_loss.phase = self.phase_loss.phase, as_phase(name)
+    try: yield self
+    finally: self.phase_loss.phase = was # also of a loss that was set meanwhile
 
 # %% ../nbs/04_learner.ipynb #e2f87206
 @patch
 @contextmanager
 def _mode(self:AAELearner, predicting=False, **attrs):
     "Set attributes of the model for a while, one thread at a time; no autocast, DDP or batch is left behind"
-    with self.mode_lock, _with(self.aae, **attrs), _with(self.phase_loss, predicting=predicting):
+    loop = _with(self, _in_loop=True, _around=self._around)
+    with self.mode_lock, loop, _with(self.aae, **attrs), _with(self.phase_loss, predicting=predicting):
         try: yield
         finally:
             for cb in self._grab_cbs(DeviceMixedPrecision): cb.leave()

@@ -167,7 +167,7 @@ class LatentHead(nn.Module):
 
     weight = property(lambda self: self.gain*self.stored.weight)
     offset = property(lambda self: self.gain*self.stored.bias)
-    def forward(self, z): return F.linear(z, self.weight, self.offset)
+    def forward(self, z): return self.gain*self.stored(z)
     def extra_repr(self): return f'gain={self.gain:g}'
 
 # %% ../nbs/01_model.ipynb #86cdb96c
