@@ -10,7 +10,7 @@ __all__ = ['Latents', 'load_latents', 'class_colour']
 # %% ../nbs/05_latents.ipynb #54782e3d
 import json, math
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from fastai.vision.all import *
@@ -22,6 +22,7 @@ from .images import _progress
 from .forms import *
 from .forms import _loaders
 from .data import *
+from .identity import *
 from .callbacks import *
 from .checkpoint import _write
 from .distributed import *
@@ -76,7 +77,7 @@ def _item_name(item, i):
 
 # %% ../nbs/05_latents.ipynb #9009a3a7
 def _identities(ds, n):
-    "Path or name of each of the `n` rows where the data set knows one, else its position"
+    "Path or name of each of the `n` items where the data set knows one, else its position"
     if isinstance(ds, torch.utils.data.Subset):
         base = _identities(ds.dataset, len(ds.dataset))
         return [base[i] for i in ds.indices]
@@ -84,6 +85,13 @@ def _identities(ds, n):
     if items is None or len(items) != n: return list(range(n))
     if isinstance(items, pd.DataFrame): return list(items.index)
     return [_item_name(o, i) for i,o in enumerate(items)]
+
+# %% ../nbs/05_latents.ipynb #739b6268
+def _identified(ds, rows=None):
+    "Items and sources of all or some rows of a data set"
+    rows = range(len(ds)) if rows is None else rows
+    found, names = identities(ds, rows), _identities(ds, len(ds))
+    return dict(items=[ifnone(o.file, names[i]) for i,o in zip(rows, found)], sources=[o.source for o in found])
 
 # %% ../nbs/05_latents.ipynb #289b0d54
 @dataclass
@@ -95,6 +103,7 @@ class Latents:
     items:list # Identity of each row: path, name or position in the data set
     outputs:list # Name of each output
     task:Task='category' # A task or its name: 'category', 'labels' or 'score'
+    sources:list=field(default=None, repr=False) # By which each image is known, see `identity_of`; None: by its item
 
     def __post_init__(self): self.task = as_task(self.task)
     def __len__(self): return len(self.z)
@@ -113,7 +122,8 @@ def __getitem__(self:Latents, i): # Mask, positions or slice
     rows = _positions(i, len(self))
     targets = None if self.targets is None else self.targets[rows]
     items = [self.items[k] for k in rows.tolist()]
-    return replace(self, z=self.z[rows], logits=self.logits[rows], targets=targets, items=items)
+    sources = None if self.sources is None else [self.sources[k] for k in rows.tolist()]
+    return replace(self, z=self.z[rows], logits=self.logits[rows], targets=targets, items=items, sources=sources)
 
 # %% ../nbs/05_latents.ipynb #a2394c38
 @patch(as_prop=True)
@@ -168,9 +178,9 @@ def _item_as_json(item):
     return item if isinstance(item, int) else str(item)
 
 # %% ../nbs/05_latents.ipynb #695ed2f9
-def _write_meta(path, items, outputs, task):
+def _write_meta(path, items, outputs, task, sources):
     "Write all that isn't an array"
-    meta = dict(items=list(map(_item_as_json, items)), outputs=outputs, task=task)
+    meta = dict(items=list(map(_item_as_json, items)), outputs=outputs, task=task, sources=sources)
     (path/'latents.json').write_text(json.dumps(meta))
 
 # %% ../nbs/05_latents.ipynb #c45b6e5a
@@ -182,7 +192,7 @@ def save(self:Latents,
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     for k in _arrays: _save_array(path/f'{k}.npy', getattr(self, k))
-    _write_meta(path, self.items, self.outputs, self.task)
+    _write_meta(path, self.items, self.outputs, self.task, self.sources)
     return path
 
 # %% ../nbs/05_latents.ipynb #b0d54429
@@ -274,18 +284,18 @@ def _latents(self:AAELearner, dl, path=None, rows=None):
     got = sum(map(len, gather.zs)) if path is None else gather.store.at
     if got != n: raise ValueError(f"The loader gave {got} rows, and its data set has {n}: "
                                   "rows can't be told apart where some are skipped.")
-    items = _identities(ordered.dataset, len(ordered.dataset))
-    if rows is not None and len(items) != n: items = [items[i] for i in rows]
-    if path is None: return _joined(gather, items, self.output_names(), self.aae.task)
-    _write_meta(Path(path), items, self.output_names(), self.aae.task)
+    names = _identified(ordered.dataset, rows if ordered.dataset is dl.dataset else None)
+    about = dict(outputs=self.output_names(), task=self.aae.task, **names)
+    if path is None: return _joined(gather, **about)
+    _write_meta(Path(path), **about)
     return load_latents(path)
 
 # %% ../nbs/05_latents.ipynb #844cf0e8
-def _joined(gather, items, outputs, task):
+def _joined(gather, items, outputs, task, sources):
     "The batches that a callback kept, as `Latents`"
     missing = not gather.targets or gather.targets[0] is None
     targets = None if missing else task.as_rows(torch.cat(gather.targets), len(items))
-    return Latents(torch.cat(gather.zs), torch.cat(gather.logits), targets, items=items, outputs=outputs, task=task)
+    return Latents(torch.cat(gather.zs), torch.cat(gather.logits), targets, items, outputs, task, sources)
 
 # %% ../nbs/05_latents.ipynb #3bc2d5ce
 def _share(n):
@@ -303,7 +313,7 @@ def _shared_latents(self:AAELearner, dl, path=None):
     own = self._latents(dl, rows=_share(n))
     there = [k for k in _arrays if getattr(own, k) is not None]
     whole = {k: processes.all_rows(getattr(own, k), n) for k in there}
-    lat = replace(own, items=_identities(dl.dataset, n), **whole)
+    lat = replace(own, **_identified(dl.dataset), **whole)
     if path is None: return lat
     _first_does(partial(lat.save, path))
     return load_latents(path)
@@ -401,7 +411,7 @@ def images(self:AAELearner,
 def head(self:AAELearner) -> tuple: # `[outputs, dims]` and `[outputs]`
     "Weights and biases of the head, in float64 on the CPU"
     h = self.aae.head
-    return h.weight.detach().cpu().double(), h.bias.detach().cpu().double()
+    return h.weight.detach().cpu().double(), h.offset.detach().cpu().double()
 
 # %% ../nbs/05_latents.ipynb #f74307ee
 @patch

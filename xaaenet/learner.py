@@ -34,7 +34,7 @@ from .phase_fit import _mended
 from .progress import _show
 
 # %% ../nbs/04_learner.ipynb #4e2b5911
-class AAELearner(PlainBatches, Learner):
+class AAELearner(LossAndMetrics, OneGame, PlainBatches, Learner):
     "A `Learner` of an `AAE`, with phases; `aae_learner` makes one"
     def __init__(self,
         dls:DataLoaders, # With images in [0, 1] and targets
@@ -48,16 +48,6 @@ class AAELearner(PlainBatches, Learner):
         self.phase_loss = PhaseLoss(model)
         self._columns = {} # metrics by the names of their columns
         super().__init__(dls, model, loss_func=self.phase_loss, cbs=L(AdversarialGame()) + L(cbs), **kwargs)
-
-    @property
-    def metrics(self):
-        "Parts of the loss of this phase, and the user's metrics where they mean something"
-        if self.phase_loss.predicting: return L()
-        phase = self.phase_loss.phase
-        columns = L(self._columns.setdefault(o, phase_metric(o)) for o in phase.columns(self.aae))
-        return columns + self._metrics if phase.user_metrics else columns
-    @metrics.setter
-    def metrics(self, v): self._metrics = L(v).map(mk_metric)
 
     def to_fp16(self, **kwargs): return self.to_fp32().add_cb(DeviceMixedPrecision(**kwargs))
     def to_bf16(self): return self.to_fp32().add_cb(DeviceMixedPrecision(amp_mode=AMPMode.BF16))
@@ -102,14 +92,17 @@ def in_phase(self:AAELearner,
     name:str # 'adversarial', 'autoencoder' or 'classifier'; or `phases.adversarial`, ..., which a notebook completes
 ):
     "Make `name` the phase of whatever `fit` is called inside"
-    with _with(self.phase_loss, phase=as_phase(name)): yield self
+    was, self.phase_loss.phase = self.phase_loss.phase, as_phase(name)
+    try: yield self
+    finally: self.phase_loss.phase = was # also of a loss that was set meanwhile
 
 # %% ../nbs/04_learner.ipynb #e2f87206
 @patch
 @contextmanager
 def _mode(self:AAELearner, predicting=False, **attrs):
     "Set attributes of the model for a while, one thread at a time; no autocast, DDP or batch is left behind"
-    with self.mode_lock, _with(self.aae, **attrs), _with(self.phase_loss, predicting=predicting):
+    loop = _with(self, _in_loop=True, _around=self._around)
+    with self.mode_lock, loop, _with(self.aae, **attrs), _with(self.phase_loss, predicting=predicting):
         try: yield
         finally:
             for cb in self._grab_cbs(DeviceMixedPrecision): cb.leave()
@@ -139,8 +132,8 @@ def fit(self:AAELearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, s
     "Fit the current phase; the decoder runs only where its picture is needed"
     _check_sizes(self.dls, num_distrib() if hasattr(self, 'distributed') else 1)
     kept = keep_memory() if self.aae.mean.device.type == 'cpu' else nullcontext()
-    turns, mode = _same_turns(self._grab_cbs(AdversarialGame)), dict(decoding=self.phase_loss.phase.decoding)
-    with self._mode(**mode, gen_train=True), turns, kept, _mended(self):
+    turns = _same_turns(L(*self.cbs, *L(cbs)).filter(risinstance(AdversarialGame)))
+    with self._mode(decoding=self.phase_loss.phase.decoding, gen_train=True), turns, kept, _mended(self):
         Learner.fit(self, n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
 
 @patch
@@ -304,6 +297,13 @@ def phase_file(self:AAELearner,
 
 # %% ../nbs/04_learner.ipynb #8937bde4
 @patch
+def _plan(self:AAELearner, phase, n_epoch, lr=None, body_lr=None, patience=None, cbs=None, **given):
+    "What a fit of `phase` will do"
+    body_lr = ifnone(body_lr, phase.default_body_lr(self.pretrained))
+    common = dict(epochs=n_epoch, lr=ifnone(lr, self.lr), body_lr=body_lr, patience=patience)
+    return plan_fit(self, phase, common, given, cbs)
+
+@patch
 def fit_phase(self:AAELearner,
     phase:str, # Name of a phase, or the `Phase` itself
     n_epoch:int, # Epochs
@@ -313,25 +313,14 @@ def fit_phase(self:AAELearner,
     save:bool=True, # Leave checkpoints?
     resume:bool=False, # Go on where this phase was cut off, if it was?
     every:int=None, # Batches from one checkpoint of the unfinished phase to the next, as `ResumeCallback` has it
-    cbs=None, # Callbacks
+    cbs=None, # Callbacks; a `KeepBest` chooses the best epoch, an `AdversarialGame` takes the place of the learner's
     **kwargs # Settings and loss weights of the phase; all others are passed to `fit_one_cycle`
 ) -> dict: # What was done, and the best epoch's metrics
     "Fit one phase, go back to its best epoch, and leave its file"
     if n_epoch < 1: raise ValueError(f"A phase needs an epoch or more, not {n_epoch}.")
-    phase = as_phase(phase)
-    body_lr = ifnone(body_lr, phase.default_body_lr(self.pretrained))
-    common = dict(epochs=n_epoch, lr=ifnone(lr, self.lr), body_lr=body_lr, patience=patience)
-    fit = plan_fit(self, phase, common, kwargs)
-    cbs = fit.callbacks(save, resume, every) + L(cbs)
-    if save: self.phase_files.forget_from(phase.name, resume)
-    with self.in_phase(phase), fit.set_up() as rates:
-        self.fit_one_cycle(n_epoch, rates, cbs=cbs, reset_opt=True, **fit.schedule)
-    record = fit.record()
-    if save and fit.best.best_epoch is not None: self.phase_files.save(phase.name, record)
-    fit.raise_if_stopped()
-    if save: self.phase_files.forget_unfinished(phase.name)
-    self.records[phase.name] = record
-    return record
+    fit = self._plan(as_phase(phase), n_epoch, lr, body_lr, patience, cbs, **kwargs)
+    check_watched(fit)
+    return fit.run(save, resume, every)
 
 # %% ../nbs/04_learner.ipynb #bed59923
 @patch
@@ -350,11 +339,11 @@ def load_phase(self:AAELearner,
 
 # %% ../nbs/04_learner.ipynb #4a19c1a6
 @patch
-def _finished_before(self:AAELearner, phase, settings, after):
-    "The record of `phase`, loaded with all that the next phase depends on, if this run has finished it before"
-    state = self.phase_files.finished(phase, settings, after)
+def _finished_before(self:AAELearner, fit):
+    "The record of a phase, loaded with all that the next one depends on, if this run has finished it before"
+    state = self.phase_files.finished(fit.phase.name, fit.settings, fit.after)
     if state is None: return None
-    record = self.load_phase(phase, state)
+    record = self.load_phase(fit.phase.name, state)
     set_rng_state(state['rng'][rank_distrib()], self.dls.loaders) # so that the next phase begins as it would have
     return record
 
@@ -365,9 +354,9 @@ def fit_phases(self:AAELearner,
     autoencoder:int=8, # Epochs of the denoising autoencoder phase
     classifier:int=5, # Epochs of the classifier phase
     lr:float=None, # Highest learning rate of each; the learner's by default
-    n_disc:int=1, # Discriminator steps in a row, adversarial phase
-    n_gen:int=1, # Generator steps in a row, adversarial phase
-    adaptive:bool=False, # Lean to the losing side in the adversarial phase?
+    n_disc:int=None, # Discriminator steps in a row, adversarial phase; the game's, which is 1, by default
+    n_gen:int=None, # Generator steps in a row, adversarial phase; the game's, which is 1, by default
+    adaptive:bool=None, # Lean to the losing side in the adversarial phase? As the game does, which is no, by default
     noise:float=0.1, # Standard deviation of the Gaussian noise on the input, autoencoder phase
     mask:float=0.25, # Largest side of the black square as a share of the shorter edge, autoencoder phase
     rec_weight:float=None, # Weight of the reconstruction loss; the model's by default
@@ -380,7 +369,7 @@ def fit_phases(self:AAELearner,
     save:bool=True, # Leave checkpoints?
     every:int=None, # Batches between checkpoints; by default 100, or more where writing takes over 5 % of the time
     seed:int=None, # Of all random numbers
-    cbs=None, # Callbacks of every phase
+    cbs=None, # Callbacks of every phase; one that watches a column sits out the phases that lack it
     **kwargs # Epochs and settings of further phases; all others are passed to each, such as `body_lr` or `pct_start`
 ) -> dict: # A record for each phase that was run or loaded
     "Train the phases in order; 0 epochs leave one out, and `resume` loads those that were finished"
@@ -399,15 +388,16 @@ def fit_phases(self:AAELearner,
 def _run_phases(self:AAELearner, chosen, epochs, given, saving, cbs):
     "Fit the phases `chosen` one after the other, or load those that this run has finished before"
     say = noop if self.logger is noop or rank_distrib() else print
+    fits = [self._plan(o, epochs[o.name], cbs=cbs, **o.choose(given)) for o in chosen]
+    if cbs is not None and fits: check_watched(fits)
     done = {}
-    for phase in chosen:
-        name, settings = phase.name, phase.choose(given)
-        whole = dict(epochs=epochs[name], **settings)
-        record = self._finished_before(name, whole, list(done)) if saving['resume'] else None
+    for fit in fits:
+        name = fit.phase.name
+        record = self._finished_before(fit) if saving['resume'] else None
         if record: say(f'{name}: finished before, loaded from {self.phase_file(name).name}')
         else:
             say(name)
-            record = self.fit_phase(phase, epochs[name], cbs=cbs, **saving, **settings)
+            record = fit.run(**saving)
             saving = dict(saving, resume=False)
         done[name] = record
     return done

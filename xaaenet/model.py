@@ -161,15 +161,31 @@ class LatentHead(nn.Module):
     ):
         super().__init__()
         self.gain = gain
-        init = nn.Linear(dims, n_out)
-        self.stored_weight,self.stored_bias = (nn.Parameter(p.detach()/gain) for p in (init.weight, init.bias))
+        self.stored = nn.Linear(dims, n_out)
+        with torch.no_grad():
+            for p in self.stored.parameters(): p.div_(gain)
 
-    weight = property(lambda self: self.gain*self.stored_weight)
-    bias = property(lambda self: self.gain*self.stored_bias)
-    def forward(self, z): return F.linear(z, self.weight, self.bias)
-    def extra_repr(self):
-        n_out,dims = self.stored_weight.shape
-        return f'in_features={dims}, out_features={n_out}, gain={self.gain:g}'
+    weight = property(lambda self: self.gain*self.stored.weight)
+    offset = property(lambda self: self.gain*self.stored.bias)
+    def forward(self, z): return self.gain*self.stored(z)
+    def extra_repr(self): return f'gain={self.gain:g}'
+
+# %% ../nbs/01_model.ipynb #86cdb96c
+_of_old = dict(weight='stored_weight', bias='stored_bias') # names of the stored ones in earlier files
+
+@patch
+def _load_from_state_dict(self:LatentHead, state_dict, prefix, *args):
+    for new,old in _of_old.items():
+        if prefix+old in state_dict: state_dict[f'{prefix}stored.{new}'] = state_dict.pop(prefix+old)
+    nn.Module._load_from_state_dict(self, state_dict, prefix, *args)
+
+@patch
+def __setstate__(self:LatentHead, state):
+    nn.Module.__setstate__(self, state)
+    if 'stored_weight' not in self._parameters: return
+    n_out, dims = self._parameters['stored_weight'].shape
+    self.stored = nn.Linear(dims, n_out)
+    for new,old in _of_old.items(): setattr(self.stored, new, self._parameters.pop(old))
 
 # %% ../nbs/01_model.ipynb #46d6ad63
 def ms_ssim_weights(
@@ -606,7 +622,7 @@ def cons_loss_func(self:AAE,
             said = self.classify(z)
         again = self.encode(to_8_bit(self.decode(z)))
         with torch.autocast(z.device.type, enabled=False): # the walk explains the head, so it doesn't train it
-            logits = F.linear(again, self.head.weight.detach(), self.head.bias.detach())
+            logits = F.linear(again, self.head.weight.detach(), self.head.offset.detach())
     loss = self.task.disagreement(logits, said) + 0.1*F.mse_loss(again, z)
     self._note(cons=loss)
     return loss

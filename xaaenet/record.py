@@ -320,13 +320,16 @@ class Summary:
     n:int # Rows
     held_out:bool # Or are they the validation set?
     known:int # Rows that were said to be held out, and that the model was trained on or chosen by
-    compared:str # With how many of the training images they were compared, as a sentence; may be empty
+    unchecked:int # Others of which that couldn't be checked
+    compared:str # What of that couldn't be checked, as a sentence; may be empty
 
 # %% ../nbs/08d_record.ipynb #0386c2a0
 def _summary(rows, run, options):
     "What the rows are"
-    known = len(run.reference.known_rows(rows.lat)) if options.held_out else 0
-    return Summary(rows.task.decides(rows.lat.outputs), len(rows.lat), options.held_out, known, run.reference.compared)
+    new = run.reference.newness(rows.lat) if options.held_out else Newness([], [], len(rows.lat))
+    compared = ' '.join(filter(None, (new.in_words, run.reference.compared)))
+    return Summary(rows.task.decides(rows.lat.outputs), new.n, options.held_out, len(new.known), len(new.unchecked),
+                   compared)
 
 # %% ../nbs/08d_record.ipynb #ded22a6a
 @dataclass

@@ -45,7 +45,7 @@ class Verdicts:
     held_out:bool=True # Were rows refused that the model knows?
     most_flagged:float=0.1 # Share of flagged edits (0 to 1) beyond which nothing is established
     task:Task='category' # A task or its name: 'category', 'labels' or 'score'
-    compared:str='' # With how many of the training images the rows were compared, where not with all
+    compared:str='' # What of the rows' being new couldn't be checked, as a sentence
 
     def __post_init__(self): self.task = as_task(self.task)
 
@@ -221,6 +221,7 @@ class _Rows(NamedTuple):
     groups:np.ndarray # A number a row, or None
     meta:pd.DataFrame # A row each, or None
     reference:Reference # For what is unlike the training images
+    compared:str # What of their being new couldn't be checked, as a sentence
 
 # %% ../nbs/07c_verdicts.ipynb #0fa6540d
 def _labelled(learn, images, lat):
@@ -250,9 +251,9 @@ def _judged(learn, images, lat, *, names, groups, fit_groups, meta, held_out, re
     _check_rows(lat, images=x, meta_rows=meta)
     groups = _codes(groups, len(lat))
     if meta is not None: _meta_columns(meta, taken=[names] if isinstance(names, str) else names or list(cues))
-    if held_out: reference.check_held_out(lat)
+    compared = reference.check_held_out(lat) if held_out else ''
     if len(lat) < 20: raise ValueError(f"{len(lat)} rows are too few to judge anything by: pass 20 or more.")
-    return _Rows(x, _reread(learn, x, lat), groups, meta, reference)
+    return _Rows(x, _reread(learn, x, lat), groups, meta, reference, compared)
 
 # %% ../nbs/07c_verdicts.ipynb #d3bc501b
 @patch
@@ -306,7 +307,7 @@ def _all_else(rows, setting, edited, output):
     return dict(coverage=lat.coverage(table, rows.groups, seed=setting.seed)[shown], subgroups=by_subgroup,
                 outputs=shown, cue_values=table, cue_free=cue_free, logits=free[shown].values,
                 n=len(lat), groups=None if rows.groups is None else len(set(rows.groups)),
-                most_flagged=setting.most_flagged, task=lat.task, compared=rows.reference.compared)
+                most_flagged=setting.most_flagged, task=lat.task, compared=rows.compared)
 
 # %% ../nbs/07c_verdicts.ipynb #0f082b78
 _no_verdict = "No verdict on {output}: {why}."
