@@ -20,7 +20,7 @@ from scipy.stats import t as student_t
 from .tasks import *
 from .latents import *
 from .stats import *
-from .stats import _draws, _mean_error, _metric_values, _percentiles, _share_interval
+from .stats import _draws, _even_bins, _mean_error, _metric_values, _percentiles, _share_interval
 from .association import *
 from .words import *
 from .words import _column
@@ -234,7 +234,7 @@ def calibration_of(
     "Answers against what is so"
     said, so, units = rows.task.calibrated(rows.lat, rows.k, units)
     points = []
-    for g in np.array_split(np.argsort(said, kind='stable'), min(bins, len(said))):
+    for g in _even_bins(said, bins):
         interval = rows.task.mean_interval(so[g], None if units is None else units[g])
         points.append(CalibrationPoint(said[g].mean(), Estimate(so[g].mean(), *interval), len(g)))
     off = sum(p.n*abs(p.said-p.so.value) for p in points)/len(said)
