@@ -18,6 +18,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer, StandardScaler
 
+from .names import *
 from .latents import *
 from .stats import _codes, _corr, _folds, _permutations
 from .cues import *
@@ -296,8 +297,8 @@ def _skill_of(task, logits, label, groups, n_perm, rng):
 def _measure_of(task, label): return 'Spearman correlation' if task.graded and not _is_binary(label) else 'AUC'
 
 # %% ../nbs/07a_association.ipynb #4275ee74
-@dataclass
-class Skill:
+@dataclass(eq=False, repr=False)
+class Skill(Brief):
     "What a model knows of held-out rows, beside permuted labels"
     measure:str # 'AUC' or 'Spearman correlation'
     value:float # Mean over outputs

@@ -17,6 +17,7 @@ import numpy as np, pandas as pd, torch
 from fastcore.all import patch
 from scipy.stats import t as student_t
 
+from .names import *
 from .tasks import *
 from .latents import *
 from .stats import *
@@ -275,8 +276,8 @@ def by_output(
                           right=share(so, said, j)) for j,name in enumerate(rows.lat.outputs)]
 
 # %% ../nbs/08a_figures.ipynb #8dff1f0a
-@dataclass
-class Confusion:
+@dataclass(eq=False, repr=False)
+class Confusion(Brief):
     "Which class is taken for which"
     names:list # Of the classes
     counts:np.ndarray # `[true class, predicted class]`
@@ -308,8 +309,8 @@ def confusion_of(
     return Confusion(names, counts, [(names[a], names[b], off[a,b]) for a,b in top if off[a,b]])
 
 # %% ../nbs/08a_figures.ipynb #c894b044
-@dataclass
-class Performance:
+@dataclass(eq=False, repr=False)
+class Performance(Brief):
     "How well the model predicts"
     figures:list # `Figure`s
     gate:Skill # Test of skill

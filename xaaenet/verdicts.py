@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from fastai.vision.all import *
 
+from .names import *
 from .tasks import Task, as_task
 from .learner import *
 from .latents import *
@@ -27,8 +28,8 @@ from .edits import *
 from .edits import Setting, _edit_cues, _free_logits, _index_of, _possible, _reread, _setting, _spoken
 
 # %% ../nbs/07c_verdicts.ipynb #ed96d6b2
-@dataclass
-class Verdicts:
+@dataclass(eq=False, repr=False)
+class Verdicts(Brief):
     "What was found out about each cue, on held-out rows"
     table:pd.DataFrame # A row a cue and output: correlation `r` (-1 to 1), `r_low`, `r_high`, `p`, `q`; effect; verdict
     skill:Skill # Of the model on these rows, see `skill`
