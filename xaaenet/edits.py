@@ -22,7 +22,7 @@ from .reference import *
 from .cues import *
 from .cues import _measure
 from .association import *
-from .association import _check_asked, _check_rows, _cue_sds, _finite, _labels_of
+from .association import _check_asked, _check_rows, _cue_sds, _finite, _labels_of, _turned
 
 # %% ../nbs/07b_edits.ipynb #54f1cf21
 class _Search:
@@ -437,7 +437,7 @@ def edit_effects(self:AAELearner,
     seed:int=0 # Of bootstrap and placebo
 ) -> pd.DataFrame: # A row a cue and output: effect with its interval, what else moved, placebo, verdict
     "Edit cues up and down and see what the logits do; without `judge`'s test of the model's skill and of the rows"
-    _check_asked(self, names, output)
+    asked = _check_asked(self, names, output)
     x = self.images(images)
     groups = _codes(groups, len(lat))
     lat = _reread(self, x, lat)
@@ -445,4 +445,6 @@ def edit_effects(self:AAELearner,
                        n_boot=n_boot, seed=seed)
     res, edited = _edit_cues(self, x, lat, setting, reference)
     if keep is not None: keep.update(edited)
-    return res if output is None else res[res.output == str(output)].reset_index(drop=True)
+    if output is None: return res
+    res = res[res.output == asked.name].reset_index(drop=True)
+    return res if asked.turned is None else _turned(res, asked.turned)

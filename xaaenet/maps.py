@@ -143,7 +143,7 @@ def _draw_loadings(ax, loadings, size, n):
 # %% ../nbs/06d_maps.ipynb #078123be
 @patch
 def plot_pls(self:Latents,
-    high:str=None, # Class that is told from the rest (categories) or label
+    high:str=None, # Class that is told from the rest, label or score; of two the last, else the first by default
     low:str=None, # Class to compare it with, instead of the rest
     n_loadings:int=5, # Loadings to draw
     groups=None, # A patient, site, ... a row, kept whole in the folds
@@ -154,6 +154,8 @@ def plot_pls(self:Latents,
     if ax is None: _,ax = plt.subplots(figsize=(5.6,4.6), layout='constrained')
     groups = _codes(groups, len(self))
     on, y, by = self.task.told_apart(self.targets, self.outputs, high, low)
+    if len(set(y)) < 2:
+        raise ValueError("PLS tells rows apart, and the targets of these are all the same: choose another `high`.")
     pls = pls_scores(self[on].z, y, groups=None if groups is None else groups[on])
     if by is None: _scatter_amounts(ax, pls.scores, y, 'target')
     else:
