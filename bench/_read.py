@@ -9,6 +9,7 @@ from IPython.display import HTML
 results = Path(__file__).parent / 'results'
 _rest = r'(-?\d[\d.e+-]*)(?=\s{2,}|$)(?:\s+((?:[≥≤] \S+ ?)+))?(?:\s+(met|MISSED|fails))?(?:\s+(.*))?$'
 # names are padded to 58; some end in a number themselves
+_about = re.compile(r'---|\d+ bounds missed;')  # the section's name, and the end of the table
 _row = re.compile(r'(?!---)(?:(.{58,}?) +|(.*?)\s{2,})' + _rest)
 
 
@@ -25,18 +26,34 @@ def lines(
     return first, rest[start:end]
 
 
+def _cells(line):
+    "Name, value, bound, met and note of a row; a line without a value has the first alone"
+    m = _row.match(line)
+    if m is None: return [line.strip(), '', '', '', '']
+    return [(m[1] or m[2]).rstrip(), *(o or '' for o in m.groups()[2:])]
+
+
+def _chosen(rows, pattern):
+    "Rows whose name has `pattern`, below the lines that head them"
+    heads, found = [], []
+    for row in rows:
+        if not row[1]:
+            heads = [row] if pattern else heads + [row]
+        elif re.search(pattern, row[0]):
+            found += [*heads, row]
+            heads = []
+    return found + ([] if pattern else heads)
+
+
 def table(
     name: str,  # Of the table, without `.txt`
     section: str = '',  # Begin with the line that holds this
     pattern: str = '',  # Rows whose name has this regular expression alone
 ):  # HTML; its first column is named by the commit that was measured
-    "The rows of a table, from the line that holds `section` to the next section"
+    "The rows of a table and the lines that head them, from the line that holds `section` to the next section"
     first, found = lines(name, section)
-    rows = [
-        [(m[1] or m[2]).rstrip(), *(o or '' for o in m.groups()[2:])]
-        for l in found
-        if (m := _row.match(l)) and re.search(pattern, m[1] or m[2])
-    ]
+    said = [l for l in found if l.strip() and not _about.match(l)]
+    rows = _chosen([_cells(l) for l in said], pattern)
     if not rows:
         raise ValueError(f'No row of {name}.txt has {pattern!r} in {section!r}.')
     df = pd.DataFrame(

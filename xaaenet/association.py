@@ -18,6 +18,8 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer, StandardScaler
 
+from .names import *
+from .tasks import output_index
 from .latents import *
 from .stats import _codes, _corr, _folds, _permutations
 from .cues import *
@@ -36,16 +38,33 @@ def _labels_of(lat, rows=slice(None)):
     return lat.task.labels_of(lat.targets.numpy()[rows], lat.outputs)
 
 # %% ../nbs/07a_association.ipynb #2abfff54
-def _index(outs, output):
-    "Position of an output among those that have a logit to speak for them"
-    if str(output) in outs: return outs.index(str(output))
-    raise ValueError(f"There is no output '{output}' to speak for: those are {', '.join(outs[:20])}.")
+class _Asked(NamedTuple):
+    "Which output was asked for"
+    name:str # Among those that have a logit to speak for them; None for all
+    turned:str # The first of two classes, which speaks by the other's logit with its sign turned; None if it isn't that
+
+def _asked_for(task, names, output):
+    "The `_Asked` of an output of the task by its name"
+    if output is None: return _Asked(None, None)
+    name = names[output_index(output, names)]
+    spoken = task.spoken_names(names)
+    return _Asked(name, None) if name in spoken else _Asked(spoken[0], name)
+
+# %% ../nbs/07a_association.ipynb #7dd7f9b2
+def _turned(table, output):
+    "Rows of correlations, effects or doses of one of two classes as those of the other, `output`"
+    if not len(table): return table
+    res = table.assign(output=output)
+    for k in {'r', 'effect', 'effect_logit', 'effect_prob', 'change'} & set(table): res[k] = 0 - table[k]
+    for low,high in (('low', 'high'), ('r_low', 'r_high')):
+        if low in table: res[low], res[high] = 0 - table[high], 0 - table[low]
+    return res
 
 # %% ../nbs/07a_association.ipynb #1db8a298
 def _check_asked(learn, names, output):
-    "Refuse cues and outputs that there aren't, before anything is computed"
+    "Refuse cues and outputs that there aren't, before anything is computed; which output was asked for"
     _check_names([names] if isinstance(names, str) else names)
-    if output is not None: _index(learn.aae.task.spoken_names(learn.output_names()), output)
+    return _asked_for(learn.aae.task, learn.output_names(), output)
 
 # %% ../nbs/07a_association.ipynb #ff10b55d
 def _check_rows(lat, **others):
@@ -213,7 +232,8 @@ def associated(self:Latents, # Held-out rows with targets
     _check_rows(self, cue_rows=table, groups=groups)
     table, groups = _finite(table), _codes(groups)
     logits, names = self.spoken_logits()
-    shown = range(len(names)) if output is None else [_index(names, output)]
+    asked = _asked_for(self.task, self.outputs, output)
+    shown = range(len(names)) if output is None else [names.index(asked.name)]
     varies = _cue_sds(table, self) > 0
     n_perm = n_perm or max(999, math.ceil(5*varies.sum()*len(shown)/fdr))
     settings = dict(n_perm=n_perm, n_boot=n_boot, rng=np.random.RandomState(seed))
@@ -226,7 +246,8 @@ def associated(self:Latents, # Held-out rows with targets
             parts += _as_tables(found, n, cols, [names[j] for j in js])
     for j in shown if not varies.all() else []:
         parts.append(pd.DataFrame(dict(cue=table.columns[~varies], output=names[j], n=len(self))))
-    return _with_rates(pd.concat(parts, ignore_index=True), fdr, names)
+    res = _with_rates(pd.concat(parts, ignore_index=True), fdr, names)
+    return res if asked.turned is None else _turned(res, asked.turned)
 
 # %% ../nbs/07a_association.ipynb #404db56c
 def _forest(ax, rows, value, low, high, filled):
@@ -296,8 +317,8 @@ def _skill_of(task, logits, label, groups, n_perm, rng):
 def _measure_of(task, label): return 'Spearman correlation' if task.graded and not _is_binary(label) else 'AUC'
 
 # %% ../nbs/07a_association.ipynb #4275ee74
-@dataclass
-class Skill:
+@dataclass(eq=False, repr=False)
+class Skill(Brief):
     "What a model knows of held-out rows, beside permuted labels"
     measure:str # 'AUC' or 'Spearman correlation'
     value:float # Mean over outputs

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from fastai.vision.all import *
 
+from .names import *
 from .model import *
 from .learner import *
 from .progress import _show
@@ -19,8 +20,8 @@ from .axis import *
 from .explain import *
 
 # %% ../nbs/06b_attributions.ipynb #060e0239
-@dataclass
-class Attributions:
+@dataclass(eq=False, repr=False)
+class Attributions(Brief):
     "What each pixel adds to the value along a decision axis, compared with a baseline"
     images:torch.Tensor # `[n, C, H, W]`
     maps:torch.Tensor # `[n, C, H, W]`
@@ -29,6 +30,9 @@ class Attributions:
     axis:Axis # Whose value it is
 
     def __len__(self): return len(self.images)
+    def __repr__(self):
+        size = '×'.join(map(str, self.images.shape[1:]))
+        return f"Attributions of {counted(len(self), 'image')} of {size}: {self.axis}"
 
 # %% ../nbs/06b_attributions.ipynb #bf4a00f2
 @patch(as_prop=True)

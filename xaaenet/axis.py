@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from fastai.vision.all import *
 from scipy.optimize import nnls
 
+from .names import *
 from .learner import *
 from .latents import *
 
 # %% ../nbs/06_axis.ipynb #ef0f3689
-@dataclass
-class Axis:
+@dataclass(eq=False, repr=False)
+class Axis(Brief):
     "A direction in z with its boundary: decision(z) = weight·z + bias"
     weight:torch.Tensor # `[dims]`, float64
     bias:float # The decision value at z = 0
@@ -29,6 +30,7 @@ class Axis:
     index:int=None # Of the output `high`
 
     def __str__(self): return f'{self.high} against {self.low}' if self.low else self.high
+    def __repr__(self): return f"Axis({self}, {counted(len(self.weight), 'dim')})"
 
 # %% ../nbs/06_axis.ipynb #b6ec4230
 @patch

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from fastai.vision.all import *
 
+from .names import *
 from .model import *
 from .learner import *
 from .latents import *
@@ -21,7 +22,7 @@ from .reference import *
 from .cues import *
 from .cues import _measure
 from .association import *
-from .association import _check_asked, _check_rows, _cue_sds, _finite, _labels_of
+from .association import _check_asked, _check_rows, _cue_sds, _finite, _labels_of, _turned
 
 # %% ../nbs/07b_edits.ipynb #54f1cf21
 class _Search:
@@ -95,8 +96,8 @@ def _possible(before, moved, dose, unit, usual):
 # %% ../nbs/07b_edits.ipynb #47741f60
 def _index_of(i, x): return torch.as_tensor(i, device=x.device)
 
-@dataclass
-class _Way:
+@dataclass(eq=False, repr=False)
+class _Way(Brief):
     "Images that were edited one way"
     images:torch.Tensor # `[n, C, H, W]`; the image itself where the edit doesn't count
     moved:np.ndarray # How far the cue has moved, `[n]`
@@ -105,8 +106,8 @@ class _Way:
     def __getitem__(self, i): return _Way(self.images[_index_of(i, self.images)], self.moved[i], self.ok[i])
 
 # %% ../nbs/07b_edits.ipynb #09efb6a7
-@dataclass
-class _Editor:
+@dataclass(eq=False, repr=False)
+class _Editor(Brief):
     "Edits one cue both ways, and reads what the model says then"
     learn:AAELearner
     cue:Cue # With a knob
@@ -160,8 +161,8 @@ def shift(self:_Editor, low, high, moved):
     return change.numpy()/moved[:,None]
 
 # %% ../nbs/07b_edits.ipynb #6ab00c56
-@dataclass
-class _Batch:
+@dataclass(eq=False, repr=False)
+class _Batch(Brief):
     "What was read of images of which at least one edit counts"
     rows:np.ndarray # Which images these are, `[m]`
     dropped:int # Edits that don't count, of two an image, also of images that were left out
@@ -204,8 +205,8 @@ def read(self:_Editor, x, low, high, was, rows, first, dropped):
                   shift=self.shift(low, high, moved), sides=sides)
 
 # %% ../nbs/07b_edits.ipynb #ecad1906
-@dataclass
-class Edited:
+@dataclass(eq=False, repr=False)
+class Edited(Brief):
     "Images whose cue was lowered and raised, and what the model says of them"
     rows:np.ndarray # Which of the images could be edited at least one way, `[m]`
     dose:np.ndarray # Change of the cue from low to high, in its standard deviations within the label, `[m]`
@@ -271,8 +272,8 @@ def edit_cue(self:AAELearner,
     return Edited(dropped=int(sum(b.dropped for b in batches)), **_joined(some, lat.task, others, pairs))
 
 # %% ../nbs/07b_edits.ipynb #83cb03aa
-@dataclass
-class Setting:
+@dataclass(eq=False, repr=False)
+class Setting(Brief):
     "What edits are measured in, and what decides about them"
     table:pd.DataFrame # Cues that were asked for, a row an image
     sd:dict # Cue → standard deviation within the label, 0 if it doesn't vary; of all cues, so that others are watched
@@ -436,7 +437,7 @@ def edit_effects(self:AAELearner,
     seed:int=0 # Of bootstrap and placebo
 ) -> pd.DataFrame: # A row a cue and output: effect with its interval, what else moved, placebo, verdict
     "Edit cues up and down and see what the logits do; without `judge`'s test of the model's skill and of the rows"
-    _check_asked(self, names, output)
+    asked = _check_asked(self, names, output)
     x = self.images(images)
     groups = _codes(groups, len(lat))
     lat = _reread(self, x, lat)
@@ -444,4 +445,6 @@ def edit_effects(self:AAELearner,
                        n_boot=n_boot, seed=seed)
     res, edited = _edit_cues(self, x, lat, setting, reference)
     if keep is not None: keep.update(edited)
-    return res if output is None else res[res.output == str(output)].reset_index(drop=True)
+    if output is None: return res
+    res = res[res.output == asked.name].reset_index(drop=True)
+    return res if asked.turned is None else _turned(res, asked.turned)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import PIL.Image
 from fastai.vision.all import *
 
+from .names import *
 from .tasks import Task, as_task
 from .walks import Walks
 from .learner import *
@@ -23,8 +24,8 @@ from .axis import *
 from .axis import _along
 
 # %% ../nbs/06a_explain.ipynb #3bb7a5f9
-@dataclass
-class Counterfactuals:
+@dataclass(eq=False, repr=False)
+class Counterfactuals(Brief):
     "Walks across a decision boundary, decoded and read again"
     images:torch.Tensor # The originals, `[n, C, H, W]`
     z:torch.Tensor # Theirs, `[n, dims]`
@@ -44,6 +45,10 @@ class Counterfactuals:
 
     def __post_init__(self): self.task = as_task(self.task)
     def __len__(self): return len(self.z)
+    def __repr__(self):
+        size = '×'.join(map(str, self.images.shape[1:]))
+        return (f"Counterfactuals of {counted(len(self), 'image')} of {size}: {counted(self.z.shape[-1], 'dim')}, "
+                f"κ {', '.join(f'{k:g}' for k in self.kappas)}, {outputs_in_words(self.outputs)}")
 
 # %% ../nbs/06a_explain.ipynb #85a13607
 @patch

@@ -17,10 +17,11 @@ import numpy as np, pandas as pd, torch
 from fastcore.all import patch
 from scipy.stats import t as student_t
 
+from .names import *
 from .tasks import *
 from .latents import *
 from .stats import *
-from .stats import _draws, _mean_error, _metric_values, _percentiles, _share_interval
+from .stats import _draws, _even_bins, _mean_error, _metric_values, _percentiles, _share_interval
 from .association import *
 from .words import *
 from .words import _column
@@ -234,7 +235,7 @@ def calibration_of(
     "Answers against what is so"
     said, so, units = rows.task.calibrated(rows.lat, rows.k, units)
     points = []
-    for g in np.array_split(np.argsort(said, kind='stable'), min(bins, len(said))):
+    for g in _even_bins(said, bins):
         interval = rows.task.mean_interval(so[g], None if units is None else units[g])
         points.append(CalibrationPoint(said[g].mean(), Estimate(so[g].mean(), *interval), len(g)))
     off = sum(p.n*abs(p.said-p.so.value) for p in points)/len(said)
@@ -275,8 +276,8 @@ def by_output(
                           right=share(so, said, j)) for j,name in enumerate(rows.lat.outputs)]
 
 # %% ../nbs/08a_figures.ipynb #8dff1f0a
-@dataclass
-class Confusion:
+@dataclass(eq=False, repr=False)
+class Confusion(Brief):
     "Which class is taken for which"
     names:list # Of the classes
     counts:np.ndarray # `[true class, predicted class]`
@@ -308,8 +309,8 @@ def confusion_of(
     return Confusion(names, counts, [(names[a], names[b], off[a,b]) for a,b in top if off[a,b]])
 
 # %% ../nbs/08a_figures.ipynb #c894b044
-@dataclass
-class Performance:
+@dataclass(eq=False, repr=False)
+class Performance(Brief):
     "How well the model predicts"
     figures:list # `Figure`s
     gate:Skill # Test of skill

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np, pandas as pd
 
+from .names import *
 from .association import *
 from .verdicts import *
 from .figures import *
@@ -114,8 +115,8 @@ def _subgroups(table, outputs):
     return [SubgroupRow(o.cue, o.output, o.subgroup, o.n, Estimate(o.effect, o.low, o.high)) for o in some]
 
 # %% ../nbs/08c_findings.ipynb #0a002ad9
-@dataclass
-class Cues:
+@dataclass(eq=False, repr=False)
+class Cues(Brief):
     "Verdicts on cues"
     gate:Skill # Of the model, which comes first
     used:list # Names of the cues that are used, with what else they may be

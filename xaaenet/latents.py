@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from fastai.vision.all import *
 
+from .names import *
 from .tasks import Task, as_task, output_index
 from .model import *
 from .batches import *
@@ -94,8 +95,8 @@ def _identified(ds, rows=None):
     return dict(items=[ifnone(o.file, names[i]) for i,o in zip(rows, found)], sources=[o.source for o in found])
 
 # %% ../nbs/05_latents.ipynb #289b0d54
-@dataclass
-class Latents:
+@dataclass(eq=False, repr=False)
+class Latents(Brief):
     "Latent vectors of a data set, with what the model said and what it should have said"
     z:torch.Tensor # `[n, dims]`
     logits:torch.Tensor # `[n, outputs]`
@@ -107,6 +108,10 @@ class Latents:
 
     def __post_init__(self): self.task = as_task(self.task)
     def __len__(self): return len(self.z)
+    def __repr__(self):
+        targets = 'without' if self.targets is None else 'with'
+        rows, dims = counted(len(self), 'row'), counted(self.z.shape[-1], 'dim')
+        return f"Latents of {rows}: {dims}, {outputs_in_words(self.outputs)}, {targets} targets"
 
 # %% ../nbs/05_latents.ipynb #96d95836
 def _positions(i, n):

@@ -12,14 +12,13 @@ import math
 from typing import NamedTuple
 
 from fastai.vision.all import *
-from sklearn.calibration import calibration_curve
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from .latents import *
 from .stats import *
-from .stats import _codes, _folds, _metrics, _sample
+from .stats import _codes, _even_bins, _folds, _metrics, _sample
 from .axis import *
 
 # %% ../nbs/06d_maps.ipynb #d583e82b
@@ -144,7 +143,7 @@ def _draw_loadings(ax, loadings, size, n):
 # %% ../nbs/06d_maps.ipynb #078123be
 @patch
 def plot_pls(self:Latents,
-    high:str=None, # Class that is told from the rest (categories) or label
+    high:str=None, # Class that is told from the rest, label or score; of two the last, else the first by default
     low:str=None, # Class to compare it with, instead of the rest
     n_loadings:int=5, # Loadings to draw
     groups=None, # A patient, site, ... a row, kept whole in the folds
@@ -155,6 +154,8 @@ def plot_pls(self:Latents,
     if ax is None: _,ax = plt.subplots(figsize=(5.6,4.6), layout='constrained')
     groups = _codes(groups, len(self))
     on, y, by = self.task.told_apart(self.targets, self.outputs, high, low)
+    if len(set(y)) < 2:
+        raise ValueError("PLS tells rows apart, and the targets of these are all the same: choose another `high`.")
     pls = pls_scores(self[on].z, y, groups=None if groups is None else groups[on])
     if by is None: _scatter_amounts(ax, pls.scores, y, 'target')
     else:
@@ -166,15 +167,17 @@ def plot_pls(self:Latents,
     return ax
 
 # %% ../nbs/06d_maps.ipynb #39064891
-def _calibration_error(p, y, bins):
-    "Mean distance of promised and true share over bins with as many rows each"
-    parts = [o for o in np.array_split(np.argsort(p), bins) if len(o)]
-    return sum(len(o)*abs(p[o].mean() - y[o].mean()) for o in parts)/len(p)
+def _calibration(p, y, bins):
+    "Mean promise and true share of each of some bins along `p`, and how far they are apart over all rows"
+    parts = _even_bins(p, bins)
+    promised, true = np.array([p[o].mean() for o in parts]), np.array([y[o].mean() for o in parts])
+    rows = np.array([len(o) for o in parts])
+    return promised, true, rows @ abs(promised - true)/len(p)
 
 # %% ../nbs/06d_maps.ipynb #5f5d0e49
 @patch
 def plot_reliability(self:Latents,
-    bins:int=10, # With as many rows each
+    bins:int=10, # With about as many rows each
     ax=None # Axes to draw on
 ): # The axes
     "How often is it right when it says p? With the Brier score and the expected calibration error"
@@ -182,19 +185,18 @@ def plot_reliability(self:Latents,
         raise ValueError("Calibration is of probabilities, and needs targets.")
     if ax is None: _,ax = plt.subplots(figsize=(3.6,3.4), layout='constrained')
     p, y = self.task.promised(self.logits, self.targets)
-    p, y = p.numpy(), y.numpy().astype(int)
-    true, promised = calibration_curve(y, p, n_bins=bins, strategy='quantile')
+    promised, true, error = _calibration(p.double().numpy(), y.double().numpy(), bins)
     ax.plot([0,1], [0,1], color='grey', lw=1, ls='--')
     ax.plot(promised, true, 'o-', color='#4477aa')
     brier = _metrics(self.probs.numpy(), self.targets.numpy())['Brier']
     ax.set(xlabel='probability that the model gives', ylabel=self.task.right_word, xlim=(0,1.02), ylim=(0,1.02),
-           title=f'Brier {brier:.3f}, calibration error {_calibration_error(p, y, bins):.3f}')
+           title=f'Brier {brier:.3f}, calibration error {error:.3f}')
     return ax
 
 # %% ../nbs/06d_maps.ipynb #bba2ed17
 def _draw_means(ax, s, y, bins):
     "Mean of `y` with its standard error, in bins of `s` with as many rows each"
-    parts = np.array_split(np.argsort(s), min(bins, len(s)))
+    parts = _even_bins(s, bins)
     at, means = [s[p].mean() for p in parts], [y[p].mean() for p in parts]
     errors = [y[p].std()/math.sqrt(len(p)) for p in parts]
     ax.errorbar(at, means, errors, fmt='o-', color='#4477aa')

@@ -16,14 +16,15 @@ import xaaenet
 from fastai.vision.all import *
 from fastai.callback.tracker import EarlyStoppingCallback, TrackerCallback
 
+from .names import *
 from .callbacks import *
 from .distributed import _with
 from .resume import *
 from .phases import *
 
 # %% ../nbs/03i_phase_fit.ipynb #d18371bb
-@dataclass
-class PhaseFit:
+@dataclass(eq=False, repr=False)
+class PhaseFit(Brief):
     "One fit of a phase"
     learn:Learner # An `AAELearner`
     phase:Phase # What is trained

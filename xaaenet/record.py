@@ -17,6 +17,7 @@ import fastai
 from fastai.vision.all import *
 
 import xaaenet
+from .names import *
 from .tasks import *
 from .learner import *
 from .latents import *
@@ -48,8 +49,8 @@ class KeptImage:
     likeness:float # MS-SSIM of image and picture
 
 # %% ../nbs/08d_record.ipynb #6538579c
-@dataclass
-class Kept:
+@dataclass(eq=False, repr=False)
+class Kept(Brief):
     "What the model keeps of an image"
     dims:int # Numbers in z
     likeness:float # Mean MS-SSIM
@@ -77,8 +78,8 @@ def _kept(rows, run, options, n=8):
                 examples=[_kept_image(rows, run, options, i) for i in some])
 
 # %% ../nbs/08d_record.ipynb #5c1ad53f
-@dataclass
-class Points:
+@dataclass(eq=False, repr=False)
+class Points(Brief):
     "What the page needs to draw the map"
     maps:dict # Method → coordinates from 0 to 1000, of x and of y
     group:list # Number of each point's group
@@ -231,8 +232,8 @@ class Strip:
     frames:list # `Frame`s
 
 # %% ../nbs/08d_record.ipynb #f08bf5f2
-@dataclass
-class Crossings:
+@dataclass(eq=False, repr=False)
+class Crossings(Brief):
     "Checks of all walks"
     n:int # Walks
     boundary:Checks # At κ = 1
@@ -288,8 +289,8 @@ class FlaggedRow:
     why:str # What is unusual
 
 # %% ../nbs/08d_record.ipynb #bec32186
-@dataclass
-class Unusual:
+@dataclass(eq=False, repr=False)
+class Unusual(Brief):
     "Images that are unlike what the model has learned"
     n:int # How many
     of:int # Rows in all
@@ -368,8 +369,8 @@ def _provenance(learn, run):
                       training=[_training(*o) for o in learn.records.items()], compared=run.reference.n)
 
 # %% ../nbs/08d_record.ipynb #dbe5496b
-@dataclass
-class Record:
+@dataclass(eq=False, repr=False)
+class Record(Brief):
     "All that a report says, as numbers and names"
     task:Task # What the model's answers are, and how a page calls things
     output:str # What is explained; None for the nearest other class

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from fastai.vision.all import *
 
+from .names import *
 from .tasks import *
 from .model import *
 from .learner import *
@@ -26,8 +27,8 @@ from .words import *
 from .words import _column
 
 # %% ../nbs/08b_run.ipynb #ea228164
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, eq=False, repr=False)
+class Options(Brief):
     "What a report was asked to hold"
     output:str=None # Class, label or score to explain; None for the nearest other class
     held_out:bool=True # Are the rows not those of the validation set?
@@ -161,8 +162,8 @@ def _walked_pictures(walks, sheets):
     return pictures
 
 # %% ../nbs/08b_run.ipynb #412ff304
-@dataclass
-class Run:
+@dataclass(eq=False, repr=False)
+class Run(Brief):
     "What came of running the model"
     shown:np.ndarray # Rows on the map
     measures:pd.DataFrame # Likeness of each row

@@ -327,10 +327,11 @@ def sides(self:Labels, targets, names, high, low, only=True):
 @patch
 def told_apart(self:Task, targets, # Of the rows
                names, # Of the outputs
-               high=None, # Output that is told from the rest; the first of several scores by default
+               high=None, # Output that is told from the rest; the last of two or else the first by default
                low=None): # Class to compare it with, instead of the rest
     "Which rows are told apart, by which numbers, and their names or None"
-    for o in [high] if low is None else [high, low]: output_index(o, names)
+    high = names[-1 if len(names) == 2 and self.exclusive else 0] if high is None else names[output_index(high, names)]
+    low = low if low is None else names[output_index(low, names)]
     rest = self.others.format(high)
     own = np.asarray(self.sides(targets, names, high, rest, only=False))
     on = np.isin(own, own if low is None else [high, low])

@@ -6,9 +6,12 @@ Docs: https://xaaenet.github.io/xaaenet/test_utils.html.md"""
 
 # %% auto #0
 __all__ = ['digits', 'arrays', 'order', 'train_idx', 'valid_idx', 'test_idx', 'thin_encoder', 'digits_dls', 'digits_items',
-           'split_dls', 'digits_learner', 'planted_items', 'planted_learner', 'one_process_a_page', 'refusal']
+           'split_dls', 'digits_learner', 'planted_items', 'planted_learner', 'one_process_a_page', 'refusal',
+           'plain_signatures']
 
 # %% ../nbs/97_test_utils.ipynb #02c1c6f4
+import re
+
 from fastai.vision.all import *
 from sklearn.datasets import load_digits
 
@@ -145,3 +148,15 @@ def refusal(
     try: f(*args, **kwargs)
     except (ValueError, TypeError, OSError) as e: return e
     raise AssertionError('no error')
+
+# %% ../nbs/97_test_utils.ipynb #8cb63b2d
+def plain_signatures(
+    cell # Of a page that nbdev makes ready for the site
+):
+    "Signatures as they stand in the code: a page's own classes by their names, and functions by theirs"
+    if cell['cell_type'] != 'code' or 'show_doc' not in cell['source']: return
+    for out in cell.get('outputs', []):
+        shown = out.get('data', {})
+        for kind,lines in shown.items():
+            text = ''.join(lines).replace('__main__.', '')
+            shown[kind] = re.sub(r'<(?:built-in )?function (\w+)(?: at 0x\w+)?>', r'\1', text)

@@ -12,8 +12,9 @@ import math, textwrap
 
 from fastai.vision.all import *
 
+from .tasks import output_index
 from .progress import _show
-from .association import _forest, _index
+from .association import _forest
 from .verdicts import *
 
 # %% ../nbs/07d_verdict_plots.ipynb #09a628af
@@ -38,9 +39,15 @@ def _sentence_at(ax, y, text):
 
 # %% ../nbs/07d_verdict_plots.ipynb #b9060bb3
 @patch
+def _said_of(self:Verdicts, output):
+    "These verdicts, of the other of two classes if that is the `output`"
+    k = 0 if output is None else output_index(output, [*self.outputs, self.against])
+    return self.turned() if k == len(self.outputs) else self
+
+@patch
 def _rows_of(self:Verdicts, output):
     "Rows of one output, of the first by default"
-    name = self.outputs[0 if output is None else _index(self.outputs, output)]
+    name = self.outputs[0 if output is None else output_index(output, self.outputs)]
     return self.table[self.table.output == name]
 
 # %% ../nbs/07d_verdict_plots.ipynb #2fe1bad7
@@ -50,6 +57,7 @@ def plot(self:Verdicts,
     ax=None # Two axes to draw on
 ): # The axes
     "Effects of edits with their intervals, and the correlations beside them"
+    self = self._said_of(output)
     rows = self._rows_of(output).iloc[::-1] # the first row of the table is drawn on top
     size = 9, 0.34*len(rows) + 1.2
     axs = plt.subplots(1, 2, figsize=size, sharey=True, layout='constrained')[1] if ax is None else ax
@@ -70,6 +78,7 @@ def plot_cue(self:Verdicts,
     "A cue against the logit within the label, and the dose curve"
     if name not in self.cue_values:
         raise ValueError(f"The cue '{name}' wasn't judged: those are {', '.join(self.cue_values)}.")
+    self = self._said_of(output)
     rows = self._rows_of(output)
     o = rows[rows.cue == name].iloc[0]
     axs = plt.subplots(1, 2, figsize=(8, 3), layout='constrained')[1] if ax is None else ax

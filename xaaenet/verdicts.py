@@ -9,11 +9,12 @@ __all__ = ['Verdicts', 'over_seeds', 'judge_seeds']
 
 # %% ../nbs/07c_verdicts.ipynb #e45a2846
 import html, math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from fastai.vision.all import *
 
+from .names import *
 from .tasks import Task, as_task
 from .learner import *
 from .latents import *
@@ -22,13 +23,13 @@ from .stats import _codes, _sample
 from .reference import *
 from .cues import *
 from .association import *
-from .association import _check_asked, _check_rows, _free_columns
+from .association import _check_asked, _check_rows, _free_columns, _turned
 from .edits import *
 from .edits import Setting, _edit_cues, _free_logits, _index_of, _possible, _reread, _setting, _spoken
 
 # %% ../nbs/07c_verdicts.ipynb #ed96d6b2
-@dataclass
-class Verdicts:
+@dataclass(eq=False, repr=False)
+class Verdicts(Brief):
     "What was found out about each cue, on held-out rows"
     table:pd.DataFrame # A row a cue and output: correlation `r` (-1 to 1), `r_low`, `r_high`, `p`, `q`; effect; verdict
     skill:Skill # Of the model on these rows, see `skill`
@@ -45,6 +46,7 @@ class Verdicts:
     held_out:bool=True # Were rows refused that the model knows?
     most_flagged:float=0.1 # Share of flagged edits (0 to 1) beyond which nothing is established
     task:Task='category' # A task or its name: 'category', 'labels' or 'score'
+    against:str='' # Of two classes the one that `outputs` doesn't name: for it every sign is turned
     compared:str='' # What of the rows' being new couldn't be checked, as a sentence
 
     def __post_init__(self): self.task = as_task(self.task)
@@ -278,18 +280,19 @@ def judge(self:AAELearner,
     seed:int=0 # Of everything random
 ) -> Verdicts:
     "Which cues go with the decision, which ones the model uses, and how much of it they account for"
-    _check_asked(self, names, output)
+    asked = _check_asked(self, names, output)
     rows = _judged(self, images, lat, names=names, groups=groups, fit_groups=fit_groups, meta=meta,
                    held_out=held_out, reference=reference)
     setting = _setting(rows.x, rows.lat, names, groups=rows.groups, dose=dose, margin=margin,
                        most_flagged=most_flagged, n_boot=n_boot, seed=seed)
     skill = rows.lat.skill(rows.groups, max_p, seed=seed) if max_p < 1 else _no_gate(rows.lat)
     table = _with_meta(setting.table, rows.meta)
-    found = rows.lat.associated(table, rows.groups, output, fdr, n_perm, n_boot=min(n_boot, 500), seed=seed)
+    found = rows.lat.associated(table, rows.groups, asked.name, fdr, n_perm, n_boot=min(n_boot, 500), seed=seed)
     effects, edited = _edit_cues(self, rows.x, rows.lat, setting, rows.reference)
     curves = _curves(self, list(edited), rows.x, rows.lat, setting, curve)
-    return Verdicts(table=_combine(found, effects, skill), skill=skill, curves=curves, edited=edited,
-                    held_out=held_out, **_all_else(rows, setting, edited, output))
+    res = Verdicts(table=_combine(found, effects, skill), skill=skill, curves=curves, edited=edited,
+                   held_out=held_out, **_all_else(rows, setting, edited, asked.name))
+    return res if asked.turned is None else res.turned()
 
 # %% ../nbs/07c_verdicts.ipynb #e7f2258d
 def _with_meta(table, meta):
@@ -300,14 +303,28 @@ def _with_meta(table, meta):
 def _all_else(rows, setting, edited, output):
     "Fields of `Verdicts` that need nothing but rows, setting and edits"
     lat, table = rows.lat, setting.table
-    shown = [o for o in setting.outputs if output is None or o == str(output)]
+    shown = [o for o in setting.outputs if output is None or o == output]
     free = pd.DataFrame({o: f[:,0] for o,f in zip(setting.outputs, _free_logits(lat))})
     cue_free = pd.DataFrame(_free_columns(table.values.astype(float), lat), columns=table.columns)
     by_subgroup = None if rows.meta is None else pd.DataFrame(list(_by_subgroup(rows.meta, edited, setting)))
     return dict(coverage=lat.coverage(table, rows.groups, seed=setting.seed)[shown], subgroups=by_subgroup,
-                outputs=shown, cue_values=table, cue_free=cue_free, logits=free[shown].values,
+                outputs=shown, against=next((o for o in lat.outputs if o not in setting.outputs), ''),
+                cue_values=table, cue_free=cue_free, logits=free[shown].values,
                 n=len(lat), groups=None if rows.groups is None else len(set(rows.groups)),
                 most_flagged=setting.most_flagged, task=lat.task, compared=rows.compared)
+
+# %% ../nbs/07c_verdicts.ipynb #670d0aa3
+@patch
+def turned(self:Verdicts) -> Verdicts: # Of the class in `against`
+    "The verdicts of one of two classes as those of the other, with every sign turned"
+    to = self.against
+    if not to: raise ValueError(f"Verdicts on {', '.join(self.outputs)} aren't of two classes, and can't be turned.")
+    skill = replace(self.skill, by_output=self.skill.by_output.assign(output=to))
+    tables = {k: _turned(getattr(self, k), to) for k in ('table', 'curves')}
+    subgroups = None if self.subgroups is None else _turned(self.subgroups, to)
+    edited = {k: replace(o, change=0 - o.change, change_prob=0 - o.change_prob) for k,o in self.edited.items()}
+    return replace(self, **tables, skill=skill, coverage=self.coverage.set_axis([to]), subgroups=subgroups,
+                   edited=edited, outputs=[to], logits=0 - self.logits, against=self.outputs[0])
 
 # %% ../nbs/07c_verdicts.ipynb #0f082b78
 _no_verdict = "No verdict on {output}: {why}."

@@ -15,6 +15,7 @@ import numpy as np, pandas as pd
 from fastcore.all import patch
 from matplotlib.colors import to_hex
 
+from .names import *
 from .tasks import *
 from .latents import *
 
@@ -137,8 +138,8 @@ def explained(self:Task, names): # Of the outputs
     return None if self.exclusive else names[0]
 
 # %% ../nbs/08_words.ipynb #1578ea52
-@dataclass
-class Groups:
+@dataclass(eq=False, repr=False)
+class Groups(Brief):
     "What the points of the map are coloured by"
     codes:np.ndarray # Number of each row's group
     names:list # Of the groups
@@ -170,8 +171,8 @@ def point_groups(self:Labels, lat, k):
     return Groups(_column(lat, k).numpy().astype(int), [self.others.format(name), name], colours)
 
 # %% ../nbs/08_words.ipynb #382e525c
-@dataclass
-class Rows:
+@dataclass(eq=False, repr=False)
+class Rows(Brief):
     "The rows of a report, with what the model says of them"
     lat:Latents # Latent vectors, logits and targets
     k:int # Position of the output that is explained
