@@ -131,6 +131,28 @@ def _check_targets(y):
             raise ValueError(f"The targets are {name}, and xAAEnet explains categories, labels and scores: give the "
                              "`DataBlock` a `CategoryBlock`, `MultiCategoryBlock` or `RegressionBlock`.")
 
+# %% ../nbs/02a_data.ipynb #4be0c1a3
+_kinds = ((TensorMultiCategory, 'labels'), (TensorCategory, 'categories'), *_refused, (TensorImageBase, 'images'))
+
+def _kind(o):
+    "What a part of a batch holds, in a word"
+    named = next((name for cls,name in _kinds if isinstance(o, cls)), None)
+    if named or not isinstance(o, torch.Tensor): return named or type(o).__name__
+    return 'images' if o.dim() == 4 else 'scores' if o.is_floating_point() else 'whole numbers'
+
+def _counted(parts, name):
+    "How many parts of a batch there are, and what they hold"
+    kinds = f" ({', '.join(map(_kind, parts))})" if len(parts) else ''
+    return f"{len(parts) or 'no'} {name}{'s' if len(parts) != 1 else ''}{kinds}"
+
+# %% ../nbs/02a_data.ipynb #4be0c1a4
+def _check_parts(dls, b):
+    "Refuse batches of more than one input and one target"
+    n_inp = getattr(dls, 'n_inp', max(1, len(b)-1)) # as `Learner` splits them
+    if len(b) < 3 and n_inp < 2: return
+    raise ValueError(f"The dls give {_counted(b[:n_inp], 'input')} and {_counted(b[n_inp:], 'target')}, and an `AAE` "
+                     "learns one target from one image: take the other blocks out of the `DataBlock`.")
+
 # %% ../nbs/02a_data.ipynb #1c7ba4f2
 def _count_outputs(dls, y, n_out):
     "Outputs of the head: `n_out`, or as many as `dls` need; two classes or more"
@@ -196,15 +218,23 @@ def _check_missing(labels, name):
     raise ValueError(f"{items} no label, or none that is finite: leave out or label {named}.")
 
 # %% ../nbs/02a_data.ipynb #b8a1f6e4
-def _check_known(classes, vocab, name):
-    "Refuse classes that the vocabulary, which is the training set's, lacks; `classes` has those of each item"
-    unknown = [(i,c) for i,o in enumerate(classes) for c in o if c not in vocab]
+def _is_known(c, vocab):
+    "Is a class in the vocabulary? What can't be looked up isn't"
+    try: return c in vocab
+    except TypeError: return False
+
+def _check_known(classes, vocab, name, training=False):
+    "Refuse classes that the vocabulary lacks, which is the training set's or the user's own"
+    unknown = [(i,c) for i,o in enumerate(classes) for c in o if not _is_known(c, vocab)]
     if not unknown: return
-    these = list(dict.fromkeys(c for _,c in unknown))
-    classes = f"{_some(these)} {'are classes' if len(these) > 1 else 'is a class'}"
+    these = list(dict.fromkeys(str(c) for _,c in unknown))
+    what = f"{_some(these)} {'are classes' if len(these) > 1 else 'is a class'}"
     named = _some([name(i) for i,_ in unknown[:11]])
-    raise ValueError(f"{classes} of the validation set that no training image has ({named}): split so that the "
+    if training: raise ValueError(f"{what} that the vocabulary lacks ({named}): give the block a `vocab` that has "
+                                  "all classes, or leave these items out.")
+    raise ValueError(f"{what} of the validation set that no training image has ({named}): split so that the "
                      "training set has all, or leave them out.")
+
 
 # %% ../nbs/02a_data.ipynb #f5a0b16e
 def _warn_of_rare(counts, vocab):
@@ -215,6 +245,69 @@ def _warn_of_rare(counts, vocab):
         few = [c for c in vocab if counts[c] == n]
         if few: warnings.warn(f"Class {_some(few)} has {say}: leave it out, or add images.")
 
+# %% ../nbs/02a_data.ipynb #4be0c1a6
+def _values(o):
+    "The values of an encoded label as a list, also of one that is a single value"
+    try: return list(o)
+    except TypeError: return [o]
+
+def _is_mark(v):
+    "Is a value 0 or 1, as a number?"
+    try: return not isinstance(v, (str, bytes)) and float(v) in (0, 1)
+    except (TypeError, ValueError): return False
+
+def _odd_marks(row, vocab):
+    "The values of a row that are neither 0 nor 1, each with its label; empty if there are none"
+    names = vocab if len(row) == len(vocab) else [f'value {k+1}' for k in range(len(row))]
+    return ', '.join(f'{c}: {v}' for c,v in zip(names, row) if not _is_mark(v))
+
+# %% ../nbs/02a_data.ipynb #4be0c1a7
+def _check_row(label, row, encodes, vocab, item):
+    "Refuse a row of 0 and 1 that is too long or short, or that fastai can't make a tensor of"
+    if len(row) != len(vocab):
+        raise ValueError(f"The label of {item} has {len(row)} values, and there are {len(vocab)} labels "
+                         f"({_some(vocab)}): give it a 0 or 1 for each.")
+    try: fits = not isinstance(label, tuple) and encodes(label) is not None # fastai takes tuples apart
+    except (TypeError, ValueError, RuntimeError): fits = False
+    if not fits:
+        kind = f'{type(label).__name__} of {label.dtype}' if hasattr(label, 'dtype') else type(label).__name__
+        raise ValueError(f"The label of {item} is a {kind}: give the block lists, or arrays of numbers.")
+
+def _marked(labels, to_number, name):
+    "Classes of each item by rows of 0 and 1; a row with anything else, or of another length, is refused"
+    vocab, rows = list(to_number.vocab), [_values(o) for o in labels]
+    odd = {name(i): _odd_marks(row, vocab) for i,row in enumerate(rows)}
+    odd = [f'{item} ({what})' for item,what in odd.items() if what]
+    if odd: raise ValueError(f"{len(odd)} item{'s have' if len(odd) > 1 else ' has'} other labels than 0 and 1, in "
+                             f"{_some(odd)}: write 1 for a label that an item has and 0 for one that it hasn't, or "
+                             "leave the items out.")
+    for i,row in enumerate(rows): _check_row(labels[i], row, to_number.encodes, vocab, name(i))
+    return [[c for c,v in zip(vocab, row) if v] for row in rows]
+
+
+# %% ../nbs/02a_data.ipynb #4be0c1a9
+def _check_lists(labels, name):
+    "Refuse a label that isn't a list where an image may have several"
+    odd = next((i for i,o in enumerate(labels) if not is_iter(o) or isinstance(o, bytes)), None)
+    if odd is None: return
+    raise ValueError(f"The label of {name(odd)} is {labels[odd]!r}, and an image that may have several labels needs a "
+                     "list of them: make it a list, or use `CategoryBlock`.")
+
+def _classes(labels, to_number, name, training):
+    "Classes of each item, none of them missing or unknown; None where labels are amounts"
+    if isinstance(to_number, EncodedMultiCategorize): return _marked(labels, to_number, name)
+    vocab, several = getattr(to_number, 'vocab', ()), isinstance(to_number, MultiCategorize)
+    known = set(vocab)
+    if getattr(to_number, 'add_na', False) and not several:
+        return [[c if _is_known(c, known) else vocab[0]] for c in labels]
+    _check_missing(labels, name)
+    if not isinstance(to_number, Categorize): return None
+    if several: _check_lists(labels, name)
+    classes = labels if several else list(zip(labels))
+    _check_known(classes, known, name, training)
+    return classes
+
+
 # %% ../nbs/02a_data.ipynb #4a28c0dc
 def _check_labels(dls):
     "Refuse labels that are missing or unknown, and warn of classes with fewer than two training images"
@@ -222,16 +315,12 @@ def _check_labels(dls):
     for k,dl in enumerate(dls.loaders):
         labels, to_number = _labels(dl)
         if labels is None: return
-        name = partial(_item_name, dl.dataset.tls[1])
-        _check_missing(labels, name)
-        if not isinstance(to_number, Categorize): continue
-        several = isinstance(to_number, MultiCategorize) # classes an item
-        classes = labels if several else list(zip(labels))
-        _check_known(classes, set(to_number.vocab), name)
-        if k == 0: # the training set
+        classes = _classes(labels, to_number, partial(_item_name, dl.dataset.tls[1]), training=k == 0)
+        if k == 0 and classes is not None:
             counts.update(c for o in classes for c in o)
             vocab = list(to_number.vocab)
     if counts: _warn_of_rare(counts, vocab)
+
 
 # %% ../nbs/02a_data.ipynb #6bcfbc3f
 def check_dls(
@@ -242,6 +331,7 @@ def check_dls(
     _check_sizes(dls)
     _check_labels(dls)
     b = _one_batch(dls.train)
+    _check_parts(dls, b)
     x = b[0]
     y = b[1] if len(b) > 1 else None
     check_images(x)
