@@ -15,7 +15,9 @@ from typing import NamedTuple
 import PIL.Image
 from fastai.vision.all import *
 
+from .tasks import as_task, target_task
 from .model import _check_number
+from .blocks import _check_parts, _refused, _row_fault, _values, _odd_marks
 from .images import *
 from .images import _inspect_all
 
@@ -101,14 +103,16 @@ def _check_sizes(dls, n_procs=1):
                       "more tell a Gaussian better.")
 
 # %% ../nbs/02a_data.ipynb #0b0e1fb1
-def _check_loss(loss_func, y, n_out):
-    "Call the prediction loss once, on logits of 0"
+def _check_loss(loss_func, y, n_out, task=None):
+    "Call the prediction loss once, on logits of 0; gives the task, told from targets and loss by default"
     if not isinstance(y, torch.Tensor):
         raise ValueError(f"The targets are {type(y).__name__}, and a tensor of categories, labels or scores is needed: "
                          "give the `DataBlock` one of their blocks.")
     if y.is_floating_point() and not y.isfinite().all():
         raise ValueError("The targets have missing values (NaN or infinite): take those rows out of the data, or fill "
                          "them in.")
+    task = as_task(task or target_task(y, loss_func))
+    task.check_targets(y)
     f = getattr(loss_func, 'func', loss_func)
     buffers = f.buffers() if isinstance(f, nn.Module) else ()
     device = next((b.device for b in buffers), y.device)
@@ -117,10 +121,9 @@ def _check_loss(loss_func, y, n_out):
         raise ValueError(f"The prediction loss {loss_func} doesn't take logits {[len(y), n_out]} and targets "
                          f"{list(y.shape)} of {y.dtype}: pass another `loss_func` or `n_out`. ({type(e).__name__}: "
                          f"{e})") from e
+    return task
 
 # %% ../nbs/02a_data.ipynb #95c2d0e6
-_refused = (TensorMask, 'masks'), (TensorBBox, 'boxes'), (TensorPoint, 'points') # boxes are points to fastai
-
 def _check_targets(y):
     "Refuse targets that aren't categories, labels or scores"
     if y is None:
@@ -131,39 +134,23 @@ def _check_targets(y):
             raise ValueError(f"The targets are {name}, and xAAEnet explains categories, labels and scores: give the "
                              "`DataBlock` a `CategoryBlock`, `MultiCategoryBlock` or `RegressionBlock`.")
 
-# %% ../nbs/02a_data.ipynb #4be0c1a3
-_kinds = ((TensorMultiCategory, 'labels'), (TensorCategory, 'categories'), *_refused, (TensorImageBase, 'images'))
-
-def _kind(o):
-    "What a part of a batch holds, in a word"
-    named = next((name for cls,name in _kinds if isinstance(o, cls)), None)
-    if named or not isinstance(o, torch.Tensor): return named or type(o).__name__
-    return 'images' if o.dim() == 4 else 'scores' if o.is_floating_point() else 'whole numbers'
-
-def _counted(parts, name):
-    "How many parts of a batch there are, and what they hold"
-    kinds = f" ({', '.join(map(_kind, parts))})" if len(parts) else ''
-    return f"{len(parts) or 'no'} {name}{'s' if len(parts) != 1 else ''}{kinds}"
-
-# %% ../nbs/02a_data.ipynb #4be0c1a4
-def _check_parts(dls, b):
-    "Refuse batches of more than one input and one target"
-    n_inp = getattr(dls, 'n_inp', max(1, len(b)-1)) # as `Learner` splits them
-    if len(b) < 3 and n_inp < 2: return
-    raise ValueError(f"The dls give {_counted(b[:n_inp], 'input')} and {_counted(b[n_inp:], 'target')}, and an `AAE` "
-                     "learns one target from one image: take the other blocks out of the `DataBlock`.")
-
 # %% ../nbs/02a_data.ipynb #1c7ba4f2
+def _check_one_output(vocab):
+    "Refuse one output for categories, unless they are two, which can share a logit"
+    if len(vocab) == 2: return
+    if len(vocab) > 2: raise ValueError(f"One output tells two classes apart, and there are {len(vocab)} "
+                                        f"({_some(vocab)}): leave `n_out` out.")
+    only = vocab[0] if len(vocab) else 'of number 0'
+    raise ValueError(f"All images have one class ({only}), so there's nothing to tell apart: two classes or more are "
+                     "needed.")
+
 def _count_outputs(dls, y, n_out):
-    "Outputs of the head: `n_out`, or as many as `dls` need; two classes or more"
+    "Outputs of the head: `n_out`, or as many as `dls` need"
     n_out = ifnone(n_out, get_c(dls))
     if not n_out: raise ValueError("The number of outputs can't be told from the dls: set `dls.c`, or pass `n_out`.")
-    if type(y) is TensorCategory and n_out < 2:
-        vocab = getattr(dls.train_ds, 'vocab', ())
-        only = vocab[0] if len(vocab) else 'of number 0'
-        raise ValueError(f"All images have one class ({only}), so there's nothing to tell apart: two classes or more "
-                         "are needed.")
+    if type(y) is TensorCategory and n_out < 2: _check_one_output(list(getattr(dls.train_ds, 'vocab', None) or ()))
     return n_out
+
 
 # %% ../nbs/02a_data.ipynb #1f0716d9
 def _some(names, n=10):
@@ -245,34 +232,7 @@ def _warn_of_rare(counts, vocab):
         few = [c for c in vocab if counts[c] == n]
         if few: warnings.warn(f"Class {_some(few)} has {say}: leave it out, or add images.")
 
-# %% ../nbs/02a_data.ipynb #4be0c1a6
-def _values(o):
-    "The values of an encoded label as a list, also of one that is a single value"
-    try: return list(o)
-    except TypeError: return [o]
-
-def _is_mark(v):
-    "Is a value 0 or 1, as a number?"
-    try: return not isinstance(v, (str, bytes)) and float(v) in (0, 1)
-    except (TypeError, ValueError): return False
-
-def _odd_marks(row, vocab):
-    "The values of a row that are neither 0 nor 1, each with its label; empty if there are none"
-    names = vocab if len(row) == len(vocab) else [f'value {k+1}' for k in range(len(row))]
-    return ', '.join(f'{c}: {v}' for c,v in zip(names, row) if not _is_mark(v))
-
 # %% ../nbs/02a_data.ipynb #4be0c1a7
-def _check_row(label, row, encodes, vocab, item):
-    "Refuse a row of 0 and 1 that is too long or short, or that fastai can't make a tensor of"
-    if len(row) != len(vocab):
-        raise ValueError(f"The label of {item} has {len(row)} values, and there are {len(vocab)} labels "
-                         f"({_some(vocab)}): give it a 0 or 1 for each.")
-    try: fits = not isinstance(label, tuple) and encodes(label) is not None # fastai takes tuples apart
-    except (TypeError, ValueError, RuntimeError): fits = False
-    if not fits:
-        kind = f'{type(label).__name__} of {label.dtype}' if hasattr(label, 'dtype') else type(label).__name__
-        raise ValueError(f"The label of {item} is a {kind}: give the block lists, or arrays of numbers.")
-
 def _marked(labels, to_number, name):
     "Classes of each item by rows of 0 and 1; a row with anything else, or of another length, is refused"
     vocab, rows = list(to_number.vocab), [_values(o) for o in labels]
@@ -281,7 +241,9 @@ def _marked(labels, to_number, name):
     if odd: raise ValueError(f"{len(odd)} item{'s have' if len(odd) > 1 else ' has'} other labels than 0 and 1, in "
                              f"{_some(odd)}: write 1 for a label that an item has and 0 for one that it hasn't, or "
                              "leave the items out.")
-    for i,row in enumerate(rows): _check_row(labels[i], row, to_number.encodes, vocab, name(i))
+    for i,row in enumerate(rows):
+        fault = _row_fault(labels[i], row, to_number.encodes, vocab)
+        if fault: raise ValueError(f"The label of {name(i)} {fault}.")
     return [[c for c,v in zip(vocab, row) if v] for row in rows]
 
 
