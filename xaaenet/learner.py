@@ -237,6 +237,7 @@ def aae_learner(
     (x, y, *_), n_out = check_dls(dls, n_out)
     loss_func = _prediction_loss(dls, loss_func)
     task = _check_loss(loss_func, y, n_out, task)
+    task.check_metrics(metrics, n_out)
     model = AAE(tuple(x.shape[-2:]), x.shape[1], classes=n_out, arch=arch, pretrained=pretrained, loss_func=loss_func,
                 task=task, **kwargs)
     return AAELearner(dls, model, pretrained=pretrained and not isinstance(arch, nn.Module), opt_func=opt_func, lr=lr,

@@ -8,8 +8,10 @@ Docs: https://xaaenet.github.io/xaaenet/outputs.html.md"""
 __all__ = []
 
 # %% ../nbs/00c_outputs.ipynb #7a31e0b4
+import warnings
+
 import torch
-from fastcore.all import ifnone, patch
+from fastcore.all import L, ifnone, patch
 
 from .tasks import *
 from .tasks import Category, Labels
@@ -63,6 +65,18 @@ def decoded(self:Task, values): # As the loss decodes them
 @patch
 def decoded(self:Category, values):
     return values[...,0].long() if values.dtype == torch.bool and values.shape[-1] == 1 else values
+
+# %% ../nbs/00c_outputs.ipynb #7a31e0bc
+@patch
+def check_metrics(self:Task, metrics, # Of the learner, or None
+                  n): # Outputs of the head
+    "Warn of a metric that can't be right"
+@patch
+def check_metrics(self:Category, metrics, n):
+    names = [getattr(getattr(o, 'func', o), '__name__', '') for o in L(metrics)]
+    if n == 1 and 'accuracy' in names:
+        warnings.warn("`accuracy` takes the largest of several outputs, and here one output stands for two classes, so "
+                      "it always shows the share of the first: use `accuracy_multi`.")
 
 # %% ../nbs/00c_outputs.ipynb #7a31e0b9
 @patch
