@@ -37,7 +37,7 @@ class Axis(Brief):
 def axis(self:AAELearner,
     high:str=None, # Class, label or score to explain; the last of two classes or the only output by default
     low:str=None, # Class to compare it with; of more than two all others by default
-    threshold:float=None # Probability (labels; 0.5 by default) or score (none by default) at the boundary
+    threshold:float=None # Probability (labels; the loss's by default) or score (none by default) at the boundary
 ) -> Axis:
     "The exact decision axis of two classes, one class against the rest, a label, or a score"
     weight, bias = self.head()

@@ -15,8 +15,10 @@ from typing import NamedTuple
 import PIL.Image
 from fastai.vision.all import *
 
+from .tasks import as_task, target_task
 from .model import _check_number
 from .batches import *
+from .blocks import _check_parts, _refused, _row_fault, _values, _odd_marks
 from .images import *
 from .images import _inspect_all
 
@@ -58,14 +60,16 @@ def _check_sizes(dls, n_procs=1):
                       "more tell a Gaussian better.")
 
 # %% ../nbs/02a_data.ipynb #0b0e1fb1
-def _check_loss(loss_func, y, n_out):
-    "Call the prediction loss once, on logits of 0"
+def _check_loss(loss_func, y, n_out, task=None):
+    "Call the prediction loss once, on logits of 0; gives the task, told from targets and loss by default"
     if not isinstance(y, torch.Tensor):
         raise ValueError(f"The targets are {type(y).__name__}, and a tensor of categories, labels or scores is needed: "
                          "give the `DataBlock` one of their blocks.")
     if y.is_floating_point() and not y.isfinite().all():
         raise ValueError("The targets have missing values (NaN or infinite): take those rows out of the data, or fill "
                          "them in.")
+    task = as_task(task or target_task(y, loss_func))
+    task.check_targets(y)
     f = getattr(loss_func, 'func', loss_func)
     buffers = f.buffers() if isinstance(f, nn.Module) else ()
     device = next((b.device for b in buffers), y.device)
@@ -74,10 +78,9 @@ def _check_loss(loss_func, y, n_out):
         raise ValueError(f"The prediction loss {loss_func} doesn't take logits {[len(y), n_out]} and targets "
                          f"{list(y.shape)} of {y.dtype}: pass another `loss_func` or `n_out`. ({type(e).__name__}: "
                          f"{e})") from e
+    return task
 
 # %% ../nbs/02a_data.ipynb #95c2d0e6
-_refused = (TensorMask, 'masks'), (TensorBBox, 'boxes'), (TensorPoint, 'points') # boxes are points to fastai
-
 def _check_targets(y):
     "Refuse targets that aren't categories, labels or scores"
     if y is None:
@@ -89,16 +92,22 @@ def _check_targets(y):
                              "`DataBlock` a `CategoryBlock`, `MultiCategoryBlock` or `RegressionBlock`.")
 
 # %% ../nbs/02a_data.ipynb #1c7ba4f2
+def _check_one_output(vocab):
+    "Refuse one output for categories, unless they are two, which can share a logit"
+    if len(vocab) == 2: return
+    if len(vocab) > 2: raise ValueError(f"One output tells two classes apart, and there are {len(vocab)} "
+                                        f"({_some(vocab)}): leave `n_out` out.")
+    only = vocab[0] if len(vocab) else 'of number 0'
+    raise ValueError(f"All images have one class ({only}), so there's nothing to tell apart: two classes or more are "
+                     "needed.")
+
 def _count_outputs(dls, y, n_out):
-    "Outputs of the head: `n_out`, or as many as `dls` need; two classes or more"
+    "Outputs of the head: `n_out`, or as many as `dls` need"
     n_out = ifnone(n_out, get_c(dls))
     if not n_out: raise ValueError("The number of outputs can't be told from the dls: set `dls.c`, or pass `n_out`.")
-    if type(y) is TensorCategory and n_out < 2:
-        vocab = getattr(dls.train_ds, 'vocab', ())
-        only = vocab[0] if len(vocab) else 'of number 0'
-        raise ValueError(f"All images have one class ({only}), so there's nothing to tell apart: two classes or more "
-                         "are needed.")
+    if type(y) is TensorCategory and n_out < 2: _check_one_output(list(getattr(dls.train_ds, 'vocab', None) or ()))
     return n_out
+
 
 # %% ../nbs/02a_data.ipynb #1f0716d9
 def _some(names, n=10):
@@ -153,15 +162,23 @@ def _check_missing(labels, name):
     raise ValueError(f"{items} no label, or none that is finite: leave out or label {named}.")
 
 # %% ../nbs/02a_data.ipynb #b8a1f6e4
-def _check_known(classes, vocab, name):
-    "Refuse classes that the vocabulary, which is the training set's, lacks; `classes` has those of each item"
-    unknown = [(i,c) for i,o in enumerate(classes) for c in o if c not in vocab]
+def _is_known(c, vocab):
+    "Is a class in the vocabulary? What can't be looked up isn't"
+    try: return c in vocab
+    except TypeError: return False
+
+def _check_known(classes, vocab, name, training=False):
+    "Refuse classes that the vocabulary lacks, which is the training set's or the user's own"
+    unknown = [(i,c) for i,o in enumerate(classes) for c in o if not _is_known(c, vocab)]
     if not unknown: return
-    these = list(dict.fromkeys(c for _,c in unknown))
-    classes = f"{_some(these)} {'are classes' if len(these) > 1 else 'is a class'}"
+    these = list(dict.fromkeys(str(c) for _,c in unknown))
+    what = f"{_some(these)} {'are classes' if len(these) > 1 else 'is a class'}"
     named = _some([name(i) for i,_ in unknown[:11]])
-    raise ValueError(f"{classes} of the validation set that no training image has ({named}): split so that the "
+    if training: raise ValueError(f"{what} that the vocabulary lacks ({named}): give the block a `vocab` that has "
+                                  "all classes, or leave these items out.")
+    raise ValueError(f"{what} of the validation set that no training image has ({named}): split so that the "
                      "training set has all, or leave them out.")
+
 
 # %% ../nbs/02a_data.ipynb #f5a0b16e
 def _warn_of_rare(counts, vocab):
@@ -172,6 +189,44 @@ def _warn_of_rare(counts, vocab):
         few = [c for c in vocab if counts[c] == n]
         if few: warnings.warn(f"Class {_some(few)} has {say}: leave it out, or add images.")
 
+# %% ../nbs/02a_data.ipynb #4be0c1a7
+def _marked(labels, to_number, name):
+    "Classes of each item by rows of 0 and 1; a row with anything else, or of another length, is refused"
+    vocab, rows = list(to_number.vocab), [_values(o) for o in labels]
+    odd = {name(i): _odd_marks(row, vocab) for i,row in enumerate(rows)}
+    odd = [f'{item} ({what})' for item,what in odd.items() if what]
+    if odd: raise ValueError(f"{len(odd)} item{'s have' if len(odd) > 1 else ' has'} other labels than 0 and 1, in "
+                             f"{_some(odd)}: write 1 for a label that an item has and 0 for one that it hasn't, or "
+                             "leave the items out.")
+    for i,row in enumerate(rows):
+        fault = _row_fault(labels[i], row, to_number.encodes, vocab)
+        if fault: raise ValueError(f"The label of {name(i)} {fault}.")
+    return [[c for c,v in zip(vocab, row) if v] for row in rows]
+
+
+# %% ../nbs/02a_data.ipynb #4be0c1a9
+def _check_lists(labels, name):
+    "Refuse a label that isn't a list where an image may have several"
+    odd = next((i for i,o in enumerate(labels) if not is_iter(o) or isinstance(o, bytes)), None)
+    if odd is None: return
+    raise ValueError(f"The label of {name(odd)} is {labels[odd]!r}, and an image that may have several labels needs a "
+                     "list of them: make it a list, or use `CategoryBlock`.")
+
+def _classes(labels, to_number, name, training):
+    "Classes of each item, none of them missing or unknown; None where labels are amounts"
+    if isinstance(to_number, EncodedMultiCategorize): return _marked(labels, to_number, name)
+    vocab, several = getattr(to_number, 'vocab', ()), isinstance(to_number, MultiCategorize)
+    known = set(vocab)
+    if getattr(to_number, 'add_na', False) and not several:
+        return [[c if _is_known(c, known) else vocab[0]] for c in labels]
+    _check_missing(labels, name)
+    if not isinstance(to_number, Categorize): return None
+    if several: _check_lists(labels, name)
+    classes = labels if several else list(zip(labels))
+    _check_known(classes, known, name, training)
+    return classes
+
+
 # %% ../nbs/02a_data.ipynb #4a28c0dc
 def _check_labels(dls):
     "Refuse labels that are missing or unknown, and warn of classes with fewer than two training images"
@@ -179,16 +234,12 @@ def _check_labels(dls):
     for k,dl in enumerate(dls.loaders):
         labels, to_number = _labels(dl)
         if labels is None: return
-        name = partial(_item_name, dl.dataset.tls[1])
-        _check_missing(labels, name)
-        if not isinstance(to_number, Categorize): continue
-        several = isinstance(to_number, MultiCategorize) # classes an item
-        classes = labels if several else list(zip(labels))
-        _check_known(classes, set(to_number.vocab), name)
-        if k == 0: # the training set
+        classes = _classes(labels, to_number, partial(_item_name, dl.dataset.tls[1]), training=k == 0)
+        if k == 0 and classes is not None:
             counts.update(c for o in classes for c in o)
             vocab = list(to_number.vocab)
     if counts: _warn_of_rare(counts, vocab)
+
 
 # %% ../nbs/02a_data.ipynb #6bcfbc3f
 def check_dls(
@@ -199,6 +250,7 @@ def check_dls(
     _check_sizes(dls)
     _check_labels(dls)
     b = _one_batch(dls.train)
+    _check_parts(dls, b)
     x = b[0]
     y = b[1] if len(b) > 1 else None
     check_images(x)

@@ -192,7 +192,7 @@ def counterfactuals(self:AAELearner,
     images, # A loader, items, or images `[n, C, H, W]` in [0, 1]; all stay in memory, and a picture for each strength
     target=None, # Class, a class for each image, or label; score at the boundary. None: the nearest other class
     change:float=None, # Change of a score that κ=1 asks for, instead of a `target`
-    threshold:float=None, # Probability at which a label flips, 0.5 by default
+    threshold:float=None, # Probability at which a label flips; that of the loss by default, 0.5
     output:str=None, # Which of several scores
     kappas:tuple=(0, 0.5, 1, 1.5, 2, 3), # Strengths: 1 touches the boundary, 2 is the mirror point
     latent_cov:bool=False, # Measure lengths in the covariance of the latents?

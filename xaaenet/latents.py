@@ -185,7 +185,7 @@ def _item_as_json(item):
 # %% ../nbs/05_latents.ipynb #695ed2f9
 def _write_meta(path, items, outputs, task, sources):
     "Write all that isn't an array"
-    meta = dict(items=list(map(_item_as_json, items)), outputs=outputs, task=task, sources=sources)
+    meta = dict(items=list(map(_item_as_json, items)), outputs=outputs, task=as_task(task).spec, sources=sources)
     (path/'latents.json').write_text(json.dumps(meta))
 
 # %% ../nbs/05_latents.ipynb #c45b6e5a
@@ -252,7 +252,7 @@ def _task_names(vocab, n):
 @patch
 def output_names(self:AAELearner) -> list: # A text an output
     "Names of classes, labels or scores: the vocabulary of the dls, or their numbers"
-    return _task_names(getattr(self.dls, 'vocab', None), self.aae.classes)
+    return _task_names(getattr(self.dls, 'vocab', None), self.aae.outputs)
 
 # %% ../nbs/05_latents.ipynb #0a1b2c04
 @patch
@@ -345,7 +345,7 @@ def encode(self:AAELearner,
     images, model = self.images(images), self.aae
     with torch.no_grad(), self.mode_lock, evaluating(model):
         zs = [model.encode(o.to(model.mean)) for o in images.split(bs)]
-        logits = [model.classify(z) for z in zs]
+        logits = [model.task.logits(model.classify(z)) for z in zs]
         return torch.cat(zs).cpu(), torch.cat(logits).cpu()
 
 # %% ../nbs/05_latents.ipynb #246f1250
@@ -414,9 +414,9 @@ def images(self:AAELearner,
 # %% ../nbs/05_latents.ipynb #92fbe482
 @patch
 def head(self:AAELearner) -> tuple: # `[outputs, dims]` and `[outputs]`
-    "Weights and biases of the head, in float64 on the CPU"
-    h = self.aae.head
-    return h.weight.detach().cpu().double(), h.offset.detach().cpu().double()
+    "Weights and biases of the head, in float64 on the CPU; with a row of zeros where two classes share a logit"
+    model = self.aae
+    return model.task.head(*(o.detach().cpu().double() for o in (model.head.weight, model.head.offset)))
 
 # %% ../nbs/05_latents.ipynb #f74307ee
 @patch

@@ -15,7 +15,6 @@ from fastai.vision.all import *
 from fastai.callback.fp16 import AMPMode
 from torchvision.models import resnet34
 
-from .tasks import target_task
 from .model import *
 from .onnx import * # gives `AAE` its `to_onnx`
 from .batches import *
@@ -231,9 +230,10 @@ def aae_learner(
     if seed is not None: seed_all(seed, dls.loaders)
     (x, y, *_), n_out = check_dls(dls, n_out)
     loss_func = _prediction_loss(dls, loss_func)
-    _check_loss(loss_func, y, n_out)
+    task = _check_loss(loss_func, y, n_out, task)
+    task.check_metrics(metrics, n_out)
     model = AAE(tuple(x.shape[-2:]), x.shape[1], classes=n_out, arch=arch, pretrained=pretrained, loss_func=loss_func,
-                task=task or target_task(y, loss_func), **kwargs)
+                task=task, **kwargs)
     return AAELearner(dls, model, pretrained=pretrained and not isinstance(arch, nn.Module), opt_func=opt_func, lr=lr,
                       splitter=splitter, cbs=cbs, metrics=metrics, path=path, model_dir=model_dir, wd=wd,
                       wd_bn_bias=wd_bn_bias, train_bn=train_bn, moms=moms)
@@ -269,7 +269,7 @@ def _n_rows(dl):
 def __repr__(self:AAELearner):
     model, sizes = self.aae, map(_n_rows, self.dls.loaders[:2])
     shape = 'x'.join(map(str, (model.input_channels, *model.input_size)))
-    return (f"AAELearner of {model.classes} {model.task.outputs_word} on images of {shape}: "
+    return (f"AAELearner of {model.outputs} {model.task.outputs_word} on images of {shape}: "
             f"{' training and '.join(sizes)} validation images, trained so far: {', '.join(self.records) or 'nothing'}")
 
 # %% ../nbs/04_learner.ipynb #722b59cf
@@ -486,5 +486,5 @@ def to_onnx(self:AAELearner,
 ) -> Path:
     "Write encoder and head, with the names of the outputs"
     model, vocab = self.aae, getattr(self.dls, 'vocab', None)
-    names = list(vocab) if vocab is not None and len(vocab) == model.classes else None
+    names = list(vocab) if vocab is not None and len(vocab) == model.outputs else None
     with self.mode_lock: return model.to_onnx(self.path/path, activation, names, **kwargs)

@@ -23,6 +23,7 @@ from fastai.callback.hook import hook_outputs
 from fastcore.all import patch, ifnone
 
 from .tasks import as_task, loss_task
+from .outputs import * # gives tasks their `logits`
 from .walks import *
 from .encoders import *
 from .encoders import NoFeatureMap
@@ -317,7 +318,7 @@ class AAE(nn.Module):
         input_size:int=256, # Image size in pixels: an int, or (height, width)
         input_channels:int=3, # Image channels
         encoding_dims:int=128, # Dimensions of the latent vector z
-        classes:int=2, # Outputs of the head: classes, labels, or 1 for a score
+        classes:int=2, # Outputs of the head: classes, labels, or 1 for a score (or for two classes, by a binary loss)
         gen_train:bool=True, # Does a training step train the generator (all but the discriminator), or the latter?
         skip_dropout:float=1, # `Dropout2d` probability on the skips: 1 closes them, 0 leaves them open
         *,
@@ -343,11 +344,22 @@ class AAE(nn.Module):
         self.gen_train,self.skip_dropout,self.decoding = gen_train,skip_dropout,True
         self.__dict__['pred_loss'] = CrossEntropyLossFlat() if loss_func is None else loss_func
         self._set_weights(rec=rec_weight, adv=adv_weight, cov=cov_weight, pred=pred_weight, cons=cons_weight)
-        self.task = as_task(task or loss_task(self.pred_loss))
-        self.task.check_outputs(classes)
+        self._task = as_task(task or loss_task(self.pred_loss))
+        self.task.check_outputs(classes, self.pred_loss)
         self._forget()
         self._make_parts(arch, pretrained, stats)
         self.to(memory_format=torch.channels_last)
+
+# %% ../nbs/01_model.ipynb #6c1d90a1
+@patch(as_prop=True)
+def task(self:AAE):
+    "What the outputs mean, with the threshold that the prediction loss has now"
+    return self._task.of_loss(self.pred_loss, self.classes)
+
+@patch(as_prop=True)
+def outputs(self:AAE):
+    "How many outputs have a name and a logit: `classes`, or two where two classes share a logit"
+    return self._task.n_named(self.classes)
 
 # %% ../nbs/01_model.ipynb #f6c93138
 _transient = 'input_image','z','fake_logits','real_logits','decoder_output','loss_parts'
@@ -591,7 +603,8 @@ def random_walk(self:AAE,
     kappa:torch.Tensor # Strengths `[B, 1]`: 1 ends on the boundary, 2 at the mirror point
 ) -> torch.Tensor: # `[B, dims]`
     "Walk each vector towards a random other decision, at a right angle to the boundary"
-    axis, change = self.task.random_direction(self.classify(z), self.head.weight)
+    task = self.task
+    axis, change = task.random_direction(task.logits(self.classify(z)), task.head(self.head.weight, self.head.bias)[0])
     return z + kappa * (change / axis.pow(2).sum(1).clamp_min(1e-12))[:,None] * axis
 
 # %% ../nbs/01_model.ipynb #f062e975
@@ -619,10 +632,10 @@ def cons_loss_func(self:AAE,
     with evaluating(self.encoder, self.bottleneck, self.projection, self.decoder):
         with torch.no_grad():
             z = self.random_walk(self.z.detach(), kappa*torch.rand(len(self.z), 1, device=self.z.device))
-            said = self.classify(z)
+            said = self.task.logits(self.classify(z))
         again = self.encode(to_8_bit(self.decode(z)))
         with torch.autocast(z.device.type, enabled=False): # the walk explains the head, so it doesn't train it
-            logits = F.linear(again, self.head.weight.detach(), self.head.offset.detach())
+            logits = F.linear(again, *(o.detach() for o in self.task.head(self.head.weight, self.head.offset)))
     loss = self.task.disagreement(logits, said) + 0.1*F.mse_loss(again, z)
     self._note(cons=loss)
     return loss

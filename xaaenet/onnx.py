@@ -25,7 +25,7 @@ class _Readout(nn.Module):
     def forward(self, x):
         m = self.model
         z = m.bottleneck(feature_map(m.encoder((x - m.mean) / m.std), m.input_size))
-        logits = m.classify(z)
+        logits = m.task.logits(m.classify(z))
         return m.task.probs(logits) if self.activation else logits, z
 
 # %% ../nbs/01a_onnx.ipynb #16408e0f
@@ -38,8 +38,8 @@ def _need_onnx():
 # %% ../nbs/01a_onnx.ipynb #f10fecfc
 def _about(model, names):
     "What the file says of itself: names of the outputs, task, image size, version"
-    names = [str(o) for o in (range(model.classes) if names is None else names)]
-    return dict(names=json.dumps(names), task=str(model.task), input_channels=str(model.input_channels),
+    names = [str(o) for o in (range(model.outputs) if names is None else names)]
+    return dict(names=json.dumps(names), task=model.task.spec, input_channels=str(model.input_channels),
                 input_size=json.dumps(model.input_size), xaaenet=xaaenet.__version__)
 
 # %% ../nbs/01a_onnx.ipynb #222f8784

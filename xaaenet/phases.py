@@ -153,7 +153,7 @@ def __call__(self:PhaseLoss, pred, *targ, **kwargs):
 @patch
 def activation(self:PhaseLoss, x): return getcallable(self.func, 'activation')(x)
 @patch
-def decodes(self:PhaseLoss, x): return getcallable(self.func, 'decodes')(x)
+def decodes(self:PhaseLoss, x): return self.model.task.decoded(getcallable(self.func, 'decodes')(x))
 @patch
 def to(self:PhaseLoss, device): getcallable(self.func, 'to')(device)
 @patch

@@ -15,6 +15,7 @@ from fastai.vision.all import *
 from scipy.stats import norm, rankdata, t as student_t
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold
 
+from .tasks import tasks
 from .latents import *
 
 # %% ../nbs/05a_stats.ipynb #576f2dc6
@@ -169,11 +170,11 @@ def _mean_auc(probs, one_hot):
     return np.mean((ranks/n1.clip(1) - (n1 + 1)/2)[both]/(len(one_hot) - n1)[both])
 
 # %% ../nbs/05a_stats.ipynb #e0489c1c
-def _metrics(probs, targets):
+def _metrics(probs, targets, task=None):
     "Accuracy, AUC and Brier score of categories (columns of one-hot truth) or labels"
     single = targets.ndim == 1
     one_hot = np.eye(probs.shape[1])[targets] if single else targets
-    right = probs.argmax(1) == targets if single else (probs > 0.5) == targets
+    right = (task or (tasks.category if single else tasks.labels)).named(probs) == targets
     return dict(accuracy=right.mean(), AUC=_mean_auc(probs, one_hot), Brier=((probs - one_hot)**2).sum(1).mean())
 
 # %% ../nbs/05a_stats.ipynb #8ec34368
@@ -184,16 +185,16 @@ class _Estimate(NamedTuple):
     high:float
 
 # %% ../nbs/05a_stats.ipynb #2e3fa157
-def _compare(models, targets):
+def _compare(models, targets, task=None):
     "Measures of each of `models` (probabilities by name), and the difference of two"
-    res = {name: _metrics(probs, targets) for name,probs in models.items()}
+    res = {name: _metrics(probs, targets, task) for name,probs in models.items()}
     if len(res) > 1: res['difference'] = {m: v - res['other'][m] for m,v in res['model'].items()}
     return res
 
 # %% ../nbs/05a_stats.ipynb #7c9232b0
-def _intervals(models, targets, n_boot, codes, seed):
+def _intervals(models, targets, n_boot, codes, seed, task=None):
     "An `_Estimate` of each measure of each of `models` (probabilities by name), and of the difference of two"
-    def of_rows(i): return _compare({name: probs[i] for name,probs in models.items()}, targets[i])
+    def of_rows(i): return _compare({name: probs[i] for name,probs in models.items()}, targets[i], task)
     values = of_rows(np.arange(len(targets)))
     samples = [of_rows(i) for i in _draws(len(targets), codes, n_boot, seed)]
     trials = len(targets) if codes is None else codes.max() + 1
@@ -218,7 +219,7 @@ def _metric_values(lat, other=None, n_boot=1000, groups=None, seed=0):
         if models['other'].shape != models['model'].shape:
             raise ValueError(f"The other classifier's probabilities are {models['other'].shape}, "
                              f"and {models['model'].shape} are needed.")
-    return _intervals(models, lat.targets.numpy(), n_boot, _codes(groups, len(lat)), seed)
+    return _intervals(models, lat.targets.numpy(), n_boot, _codes(groups, len(lat)), seed, lat.task)
 
 # %% ../nbs/05a_stats.ipynb #5473b590
 @patch

@@ -11,7 +11,7 @@ __all__ = ['tasks', 'Task', 'as_task', 'Category', 'Score', 'Labels', 'loss_task
 import math, re
 
 import numpy as np, pandas as pd, torch
-from fastai.torch_core import TensorMultiCategory
+from fastai.torch_core import TensorCategory, TensorMultiCategory
 from fastcore.all import AttrDict, ifnone, patch
 from scipy.stats import rankdata
 from sklearn.linear_model import LinearRegression
@@ -31,6 +31,7 @@ class Task(str):
     right_word = 'share that is so' # What a probability promises
     heading = 'to {}' # What stands beside a walk
     others = 'not {}' # What all rows without an output are called
+    thresh = 0.5 # Probability above which a label is set, or a tuple with one for each
 
     def __init_subclass__(cls): tasks[cls.__name__.lower()] = str.__new__(cls, cls.__name__.lower())
     def __new__(cls): return tasks[cls.__name__.lower()]
@@ -39,11 +40,14 @@ class Task(str):
 
 # %% ../nbs/00_tasks.ipynb #1a766efe
 def as_task(
-    o # A task or its name
-) -> Task: # The one instance
+    o # A task, its name or its `spec`
+) -> Task: # The one instance, or one `at` another threshold
     "The task that `o` is or names"
-    if isinstance(o, str) and o in tasks: return tasks[o]
+    if isinstance(o, Task): return o
+    name, _, at = o.partition(' at ') if isinstance(o, str) else ('', '', '')
+    if name in tasks: return tasks[name].at(list(map(float, at.split(', ')))) if at else tasks[name]
     raise ValueError(f"`task` is one of {', '.join(sorted(tasks))}, not {o!r}.")
+
 
 # %% ../nbs/00_tasks.ipynb #58dcd689
 class Category(Task):
@@ -65,11 +69,55 @@ class Labels(Task):
     has_probabilities = True
     outputs_word = 'labels'
 
+# %% ../nbs/00_tasks.ipynb #5d20c3e2
+def _thresholds(thresh):
+    "A threshold as a number, or several as a tuple; refused where they are no probabilities between 0 and 1"
+    values = torch.as_tensor(thresh, dtype=torch.float64).flatten().tolist()
+    if not all(0 < p < 1 for p in values):
+        raise ValueError(f"`thresh` of the loss is {thresh}, and a label is set above a probability between 0 and 1: "
+                         "give the loss such a one.")
+    return values[0] if len(set(values)) == 1 else tuple(values)
+
+@patch
+def at(self:Task, thresh): # Probability above which a label is set, or one for each label
+    "This task with another threshold"
+    thresh = _thresholds(thresh)
+    if thresh == Task.thresh: return tasks[self.name]
+    new = str.__new__(type(self), self.name)
+    new.thresh = thresh
+    return new
+
+# %% ../nbs/00_tasks.ipynb #5d20c3e3
+@patch(as_prop=True)
+def spec(self:Task):
+    "Name and threshold as text, from which `as_task` makes the task again"
+    if self.thresh == Task.thresh: return self.name
+    return f"{self.name} at {', '.join(map(repr, self.thresh if isinstance(self.thresh, tuple) else [self.thresh]))}"
+
+@patch
+def __reduce__(self:Task): return as_task, (self.spec,)
+
+
+# %% ../nbs/00_tasks.ipynb #5d20c3ee
+@patch
+def threshold_of(self:Task, k): # Position of an output
+    "Probability above which the output `k` is set"
+    return self.thresh[k] if isinstance(self.thresh, tuple) else self.thresh
+
+@patch
+def cut(self:Task, like): # A tensor of logits
+    "Logit above which a label is set: a number, or a tensor `[outputs]` of the kind of `like`"
+    def logit(p): return math.log(p/(1-p))
+    return like.new_tensor([logit(p) for p in self.thresh]) if isinstance(self.thresh, tuple) else logit(self.thresh)
+
 # %% ../nbs/00_tasks.ipynb #abcadca2
 def _loss_name(loss_func):
     "Names of a loss and of what it wraps, in one text"
     inner = type(getattr(loss_func, 'func', loss_func)).__name__
     return inner + getattr(loss_func, '__name__', type(loss_func).__name__)
+
+def _is_binary(loss_func): return re.search('BCE|binary_cross_entropy', _loss_name(loss_func)) is not None
+def _are_classes(targets): return isinstance(targets, TensorCategory) and not isinstance(targets, TensorMultiCategory)
 
 @patch
 def claims(self:Task, loss_func, # A prediction loss
@@ -84,8 +132,8 @@ def claims(self:Category, loss_func, targets=None):
 def claims(self:Score, loss_func, targets=None): return targets is not None and targets.is_floating_point()
 @patch
 def claims(self:Labels, loss_func, targets=None):
-    binary = re.search('BCE|binary_cross_entropy', _loss_name(loss_func))
-    return binary is not None or isinstance(targets, TensorMultiCategory)
+    return isinstance(targets, TensorMultiCategory) or _is_binary(loss_func) and not _are_classes(targets)
+
 
 # %% ../nbs/00_tasks.ipynb #f342fbc1
 def loss_task(
@@ -118,12 +166,20 @@ def task_after(
 
 # %% ../nbs/00_tasks.ipynb #1a9c2c08
 @patch
-def check_outputs(self:Task, n): # Outputs of the head
+def check_outputs(self:Task, n, # Outputs of the head
+                  loss_func=None): # The prediction loss
     "Refuse a number of outputs that can't be learned"
+    n_thresh = len(self.thresh) if isinstance(self.thresh, tuple) else n
+    if n_thresh != n: raise ValueError(f"`thresh` of the loss has {n_thresh} values for {n} outputs: "
+                                       "give one for all, or one for each.")
 @patch
-def check_outputs(self:Category, n):
-    if n < 2: raise ValueError("One class leaves nothing to tell apart: `classes` must be 2 or more, "
-                               "or the task 'labels' or 'score'.")
+def check_outputs(self:Category, n, loss_func=None):
+    if n < 2 and not _is_binary(loss_func):
+        raise ValueError("One class leaves nothing to tell apart: `classes` must be 2 or more, "
+                         "or the task 'labels' or 'score'.")
+
+
+# %% ../nbs/00_tasks.ipynb #5d20c3e6
 @patch
 def as_rows(self:Task, targets, # Of a data set
             n): # Its rows
@@ -138,9 +194,12 @@ def probs(self:Task, logits): # `[..., outputs]`
     "Probabilities of classes or labels, scores as they are: of the shape of `logits`"
     return logits
 @patch
-def probs(self:Category, logits): return logits.softmax(-1)
+def probs(self:Category, logits):
+    if self.thresh != Task.thresh: logits = logits + logits.new_tensor([0, self.cut(logits)]) # two classes
+    return logits.softmax(-1)
 @patch
 def probs(self:Labels, logits): return logits.sigmoid()
+
 
 # %% ../nbs/00_tasks.ipynb #8d2c8098
 @patch
@@ -150,7 +209,21 @@ def preds(self:Task, logits): # `[n, outputs]`
 @patch
 def preds(self:Category, logits): return logits.argmax(1)
 @patch
-def preds(self:Labels, logits): return (logits > 0).long()
+def preds(self:Labels, logits): return (logits > self.cut(logits)).long()
+
+# %% ../nbs/00_tasks.ipynb #5d20c3ec
+@patch
+def named(self:Task, probs): # `[n, outputs]`, an array
+    "Predicted class `[n]`, or labels `[n, outputs]` as bools, by the probabilities of any classifier"
+    return probs > np.array(self.thresh, dtype=probs.dtype)
+@patch
+def named(self:Category, probs):
+    return probs.argmax(1) if self.thresh == Task.thresh else (probs[:,1] > self.thresh).astype(int)
+
+@patch
+def sure(self:Category, logits): # `[n, outputs]`
+    "Probability of the class that is named, `[n]`"
+    return self.probs(logits).gather(1, self.preds(logits)[:,None])[:,0]
 
 # %% ../nbs/00_tasks.ipynb #87205063
 @patch
@@ -169,7 +242,8 @@ def promised(self:Task, logits, # `[n, outputs]`
     "Probabilities, and whether they came true: of each label, or of the class that is named"
     return self.probs(logits).flatten(), targets.flatten()
 @patch
-def promised(self:Category, logits, targets): return self.probs(logits).max(1).values, self.correct(logits, targets)
+def promised(self:Category, logits, targets): return self.sure(logits), self.correct(logits, targets)
+
 
 # %% ../nbs/00_tasks.ipynb #5c34d4c2
 @patch
@@ -195,7 +269,7 @@ def columns(self:Task, logits, # `[n, outputs]`
 @patch
 def columns(self:Category, logits, targets, names):
     both = super(Category, self).columns(logits, targets, names)
-    return both | dict(probability=self.probs(logits).max(1).values.tolist())
+    return both | dict(probability=self.sure(logits).tolist())
 @patch
 def columns(self:Score, logits, targets, names):
     def title(what, name): return what if len(names) == 1 else f'{what} {name}'
@@ -258,7 +332,7 @@ def axis(self:Task, weight, # Of the head, `[outputs, dims]`
          names, # Of the outputs
          high=None, # Output on the high side; `default_output` by default
          low=None, # Class to compare it with; all others by default
-         threshold=None): # Probability (labels) or score at the boundary
+         threshold=None): # Probability (labels; that of the loss by default) or score at the boundary
     "Weight, bias, high, low, bounded and position of a decision axis"
     k = output_index(self.default_output(names) if high is None else high, names)
     return *self._boundary(weight, bias, names, k, low, threshold), k
@@ -287,7 +361,7 @@ def _side(self:Task, bias, names, k, threshold):
     return bias - ifnone(threshold, 0.), names[k] if len(names) > 1 else 'score', None, threshold is not None
 @patch
 def _side(self:Labels, bias, names, k, threshold):
-    p = ifnone(threshold, 0.5)
+    p = ifnone(threshold, self.threshold_of(k))
     if not 0 < p < 1: raise ValueError(f"The threshold of a label is a probability between 0 and 1, not {threshold}.")
     return bias - math.log(p/(1-p)), names[k], f'not {names[k]}', True
 

@@ -128,7 +128,7 @@ def flips(self:Task, walks, # `Walks`
     return [[] for _ in walks.start]
 @patch
 def flips(self:Labels, walks, again):
-    changed = ((again > 0) != (walks.start > 0)).tolist()
+    changed = (self.preds(again) != self.preds(walks.start)).tolist()
     def beside(row, o): return [n for j,n in enumerate(walks.outputs) if row[j] and j != o]
     return [beside(row, o) for row,o in zip(changed, walks.output.tolist())]
 
@@ -148,7 +148,7 @@ def walk_columns(self:Labels, walks, again, common):
 @patch
 def walk_columns(self:Category, walks, again, common):
     began = self.texts(walks.start.argmax(1), walks.outputs)
-    p, read = again.softmax(1).max(1)
+    read, p = self.preds(again), self.sure(again)
     return {'from': began, **common, 'read as': self.texts(read, walks.outputs), 'probability': p.tolist()}
 
 # %% ../nbs/00a_walks.ipynb #63afff02
@@ -159,7 +159,8 @@ def caption(self:Task, logits, # Of one picture, `[outputs]`
     "What a picture is read as"
     return f'{self.probs(logits[output]):.2f}'
 @patch
-def caption(self:Category, logits, output, names): return f'{names[logits.argmax()]} ({logits.softmax(0).max():.2f})'
+def caption(self:Category, logits, output, names):
+    return f'{names[logits.argmax()]} ({self.sure(logits[None]).item():.2f})'
 
 # %% ../nbs/00a_walks.ipynb #dfd7e440
 @patch
@@ -180,7 +181,9 @@ def _change(self:Task, score, logits, k):
     "How far a walk of strength 1 goes along the output `k` of each row"
     return logits.std(0, unbiased=False)[k]*torch.randn_like(score)
 @patch
-def _change(self:Labels, score, logits, k): return -score
+def _change(self:Labels, score, logits, k):
+    cut = self.cut(logits)
+    return (cut[k] if isinstance(cut, torch.Tensor) else cut) - score
 
 # %% ../nbs/00a_walks.ipynb #ce6436aa
 @patch

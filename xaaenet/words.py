@@ -31,6 +31,13 @@ _calls(Task, one_output='output', group_word='Group', said_word='probability tha
                     'is unlike any, but below 1 it need not be like those of the other side.')
 _calls(Labels, one_output='label', group_word='Label')
 
+# %% ../nbs/08_words.ipynb #2d892046
+@patch(as_prop=True)
+def boundary_word(self:Task):
+    "Probability at which a label is set, in words"
+    if isinstance(self.thresh, tuple): return 'its threshold in the loss'
+    return 'one half' if self.thresh == Task.thresh else f'{self.thresh:g}'
+
 # %% ../nbs/08_words.ipynb #b7ae8dd5
 _calls(Category, one_output='class', group_word='Class', arrived_word='the other class',
        realism_note='Distance from the middle of the other class, where 99 % of its real images lie below 1. Above 1 '
@@ -69,12 +76,15 @@ def strengths(self:Task, output): # That is explained
             f'by two. Images with a low {self.one_output} walk up, the others down.')
 @patch
 def strengths(self:Category, output):
+    if self.thresh != Task.thresh: return (
+        'At κ = 0 it is where the image is, at κ = 1 on the boundary, where the second class has the probability '
+        f'{self.thresh:g}, above which the model names it, and at κ = 2 as far beyond it.')
     return ('At κ = 0 it is where the image is, at κ = 1 on the boundary, where two classes are equally likely, '
             'and at κ = 2 as far beyond it: as sure of the other class as the image was of its own.')
 @patch
 def strengths(self:Labels, output):
     return (f'At κ = 0 it is where the image is, at κ = 1 on the boundary, where “{output}” has a probability of '
-            'one half, and at κ = 2 as far beyond it.')
+            f'{self.boundary_word}, and at κ = 2 as far beyond it.')
 
 # %% ../nbs/08_words.ipynb #ac68b418
 @patch
