@@ -108,7 +108,8 @@ def _losses(learn, dl): return Interpretation.from_learner(learn, dl=dl).losses
 def _confusion(learn, dl):
     return torch.tensor(ClassificationInterpretation.from_learner(learn, dl=dl).confusion_matrix())
 def _top_losses(learn, dl): return Interpretation.from_learner(learn, dl=dl).top_losses(5)[0]
-def _counterfactuals(learn, dl): return learn.counterfactuals(dl, reference=references[0], kappas=(0, 2)).logits.softmax(1)
+def _counterfactuals(learn, dl):
+    return learn.counterfactuals(dl, reference=references[0], kappas=(0, 2)).logits.softmax(1)
 
 
 references = []
@@ -126,7 +127,8 @@ def expected(case, what):
     "What a verb should give"
     preds = case.probs.argmax(1)
     if what == 'accuracy': return (preds == case.y).float().mean()
-    if what == 'confusion': return torch.tensor([[((case.y == a) & (preds == b)).sum() for b in (0, 1)] for a in (0, 1)])
+    if what == 'confusion':
+        return torch.tensor([[((case.y == a) & (preds == b)).sum() for b in (0, 1)] for a in (0, 1)])
     if what == 'top': return case.losses.topk(5)[0]
     return getattr(case, what)
 

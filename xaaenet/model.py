@@ -604,7 +604,7 @@ def random_walk(self:AAE,
 ) -> torch.Tensor: # `[B, dims]`
     "Walk each vector towards a random other decision, at a right angle to the boundary"
     task = self.task
-    axis, change = task.random_direction(task.logits(self.classify(z)), task.head(self.head.weight, self.head.bias)[0])
+    axis, change = task.random_direction(task.logits(self.classify(z)), task.head(self.head.weight, self.head.offset)[0])
     return z + kappa * (change / axis.pow(2).sum(1).clamp_min(1e-12))[:,None] * axis
 
 # %% ../nbs/01_model.ipynb #f062e975
