@@ -241,9 +241,9 @@ class LossAndMetrics:
         given = L(new).map(mk_metric)
         own = given.filter(lambda o: id(o) not in columns)
         added_to = not self.phase_loss.phase.user_metrics and len(own) < len(given)
-        there = {id(o) for o in self._metrics}
-        if added_to: own = self._metrics + own.filter(lambda o: id(o) not in there)
-        self._metrics = own
+        there = self._metrics if added_to else L()
+        kept = {id(o) for o in there}
+        self._metrics = there + own.filter(lambda o: id(o) not in kept)
 
 # %% ../nbs/03g_phases.ipynb #e419c289
 class LossPart(Metric):
