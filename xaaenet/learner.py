@@ -341,7 +341,7 @@ def load_phase(self:AAELearner,
 @patch
 def _finished_before(self:AAELearner, fit):
     "The record of a phase, loaded with all that the next one depends on, if this run has finished it before"
-    state = self.phase_files.finished(fit.phase.name, fit.settings, fit.after)
+    state = self.phase_files.finished(fit.phase.name, fit.settings, fit.after, fit.data)
     if state is None: return None
     record = self.load_phase(fit.phase.name, state)
     set_rng_state(state['rng'][rank_distrib()], self.dls.loaders) # so that the next phase begins as it would have
@@ -392,6 +392,7 @@ def _run_phases(self:AAELearner, chosen, epochs, given, saving, cbs):
     if cbs is not None and fits: check_watched(fits)
     done = {}
     for fit in fits:
+        if saving['save'] or saving['resume']: fit.known_data = fits[0].data
         name = fit.phase.name
         record = self._finished_before(fit) if saving['resume'] else None
         if record: say(f'{name}: finished before, loaded from {self.phase_file(name).name}')

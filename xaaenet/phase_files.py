@@ -16,6 +16,7 @@ from .phases import *
 from .checkpoint import *
 from .checkpoint import _check_folder
 from .distributed import _first_does, _of_all
+from .same_data import *
 
 # %% ../nbs/03h_phase_files.ipynb #dac2761d
 def model_config(
@@ -42,29 +43,43 @@ class PhaseFiles:
 
 # %% ../nbs/03h_phase_files.ipynb #5feff5f1
 @patch
+def data(self:PhaseFiles) -> dict: # Numbers and texts, see `run_identity`
+    "What the learner learns from now"
+    return run_identity(self.learn.dls, self.learn.loss_func)
+
+@patch
 def save(self:PhaseFiles,
     phase:str, # Name of a phase that has ended
-    record:dict # What was done
+    record:dict, # What was done
+    data:dict=None # What it was trained on; what the learner has now by default
 ):
     "Write the file of `phase`"
     learn = self.learn
     record = json.loads(json.dumps(record, default=str))
     state = dict(kind='phase', record=record, config=model_config(learn.aae), model=learn.aae.state_dict(),
-                 rng=_of_all(rng_state(learn.dls.loaders)))
+                 data=data or self.data(), rng=_of_all(rng_state(learn.dls.loaders)))
     try: _first_does(partial(save_checkpoint, self.path(phase), state))
     except OSError as e:
         warnings.warn(f"{self.path(phase)} couldn't be written ({e.strerror or e}), so this phase can't be loaded "
                       "later: the learner has its weights, `learn.export` keeps them.")
 
 # %% ../nbs/03h_phase_files.ipynb #c0a42d9d
-def _read(path, config):
-    "The state in the file at `path`, if it fits a model that was made with `config`"
+def _load(path):
+    "The state in the file at `path`"
     phase = path.stem.removeprefix('aae-')
     if not path.exists(): raise FileNotFoundError(f"There is no finished {phase} phase in {path.parent}.")
     state = load_checkpoint(path)
     if state.get('kind') != 'phase': raise DamagedCheckpoint(f"{path} holds no phase: remove it.")
-    was = state['config']
-    other = [f'{k}={was.get(k)} and this one {v}' for k,v in config.items() if was.get(k) != v]
+    return state
+
+def _other_model(was, config):
+    "In what a model that was made with `was` differs from one that was made with `config`"
+    return [f'{k}={was.get(k)} and this one {v}' for k,v in config.items() if was.get(k) != v]
+
+def _read(path, config):
+    "The state in the file at `path`, if it fits a model that was made with `config`"
+    state = _load(path)
+    other = _other_model(state['config'], config)
     if not other: return state
     raise ValueError(f"{path} holds the weights of another model, which has {'; '.join(other)}: "
                      "make this one alike, or give this learner another `path`.")
@@ -78,26 +93,44 @@ def read(self:PhaseFiles,
     return _first_does(partial(_read, self.path(phase), model_config(self.learn.aae)))
 
 # %% ../nbs/03h_phase_files.ipynb #bf7e151d
-def _same_run(record, settings, after):
-    "Is `record` that of a whole run with these settings, after these phases?"
+def _other_run(record, settings, after):
+    "In what a phase differs from a whole run with these settings, after these phases"
     was = record['settings']
-    same = all(k in was and was[k] == v for k,v in settings.items())
-    return same and record['after'] == after and 'stopped' not in record
+    other = [f'{k} was {was.get(k)} and is {v}' for k,v in settings.items() if k not in was or was[k] != v]
+    if record['after'] != after:
+        other.append(f"it came after {', '.join(record['after']) or 'none'} and not after {', '.join(after) or 'none'}")
+    return other + (['it was stopped'] if 'stopped' in record else [])
 
 # %% ../nbs/03h_phase_files.ipynb #c299c6cf
+@patch
+def _differences(self:PhaseFiles, state, settings, after, data):
+    "In what the run that a file is of differs from this one"
+    was, now = state['config'], model_config(self.learn.aae)
+    model = [f'the model has {o}' for o in _other_model(was, now)]
+    not_given = [k for k,v in settings.items() if v is None and k.endswith('_weight')]
+    wanted = json.loads(json.dumps(settings | {k: getattr(self.learn.aae, k) for k in not_given}, default=str))
+    return model + _other_run(state['record'], wanted, after) + run_differences(state.get('data'), data)
+
+# %% ../nbs/03h_phase_files.ipynb #56cdce64
 @patch
 def finished(self:PhaseFiles,
     phase:str, # Name of a phase
     settings:dict, # With which it would be trained
-    after:list # Names of the phases before it
+    after:list, # Names of the phases before it
+    data:dict=None # On which; what the learner has now by default
 ) -> dict: # None if it has to be trained
-    "What `phase` has left, if it was run with these settings after these phases"
+    "What `phase` has left, if it was run with these settings after these phases on the same data; if not, a warning"
     if not _first_does(self.path(phase).exists): return None
-    try: state = self.read(phase)
+    try: state = _first_does(partial(_load, self.path(phase)))
     except DamagedCheckpoint as e: return warnings.warn(f"{e} The {phase} phase is trained again.")
-    not_given = [k for k,v in settings.items() if v is None and k.endswith('_weight')]
-    wanted = settings | {k: getattr(self.learn.aae, k) for k in not_given}
-    return state if _same_run(state['record'], json.loads(json.dumps(wanted, default=str)), after) else None
+    data = data or self.data()
+    other = self._differences(state, settings, after, data)
+    if other:
+        return warnings.warn(f"The {phase} phase in {self.path(phase).name} is of another run ({'; '.join(other)}): "
+                             "it is trained from the start.")
+    if data['data'] is None: warnings.warn(f"Whether the {phase} phase was trained on the same data can't be told: "
+                                           "it is taken up; call without `resume` if it wasn't.")
+    return state
 
 # %% ../nbs/03h_phase_files.ipynb #46e63eed
 @patch

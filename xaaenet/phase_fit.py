@@ -47,8 +47,9 @@ class PhaseFit(Brief):
 def _columns(learn, phase, weights):
     "Names in the table of a fit of `phase`, those of fastai's `Recorder` included"
     with learn.in_phase(phase), _with(learn.aae, **weights): names = learn.metrics.attrgot('name')
-    both = [f'{o}_{k}' for k in names for o in ('train', 'valid')] if learn.recorder.train_metrics else []
-    return ['train_loss', 'valid_loss', *names, *both]
+    columns = ['train_loss', 'valid_loss', *names]
+    if learn.recorder.train_metrics: columns += [f'{o}_{k}' for k in names for o in ('train', 'valid')]
+    return columns
 
 def _watches_another(cb, columns):
     "Does a callback watch a column that isn't in this table?"
@@ -69,6 +70,10 @@ def _check_schedule(learn, phase, schedule):
                             f"{', '.join([*phase.takes, *known])}.")
 
 # %% ../nbs/03i_phase_fit.ipynb #524827f2
+def _made(cb):
+    "A callback, also where its class was passed"
+    return cb() if isinstance(cb, type) else cb
+
 def _game(learn, cbs):
     "The adversarial game that will play: that of the call, if there is one"
     return next((o for o in cbs if isinstance(o, AdversarialGame)), None) or learn.adversarial_game
@@ -77,7 +82,8 @@ def _own_settings(phase, given, game):
     "The phase's settings: those given, its defaults, or those of the game; and the game's limits, if it is adaptive"
     own = {k: given.get(k, v) for k,v in phase.settings.items()}
     own.update({k: getattr(game, k) for k,v in own.items() if v is None})
-    return own, {k: getattr(game, k) for k in ('lo', 'hi', 'max_run')} if own.get('adaptive') else {}
+    limits = ('lo', 'hi', 'max_run') if own.get('adaptive') else ()
+    return own, {k: getattr(game, k) for k in limits}
 
 # %% ../nbs/03i_phase_fit.ipynb #a67f5d8a
 def plan_fit(
@@ -88,7 +94,7 @@ def plan_fit(
     cbs=None # Callbacks of the call
 ) -> PhaseFit:
     "The fit of `phase` that a call asks for"
-    cbs = L(cbs).map(lambda o: o() if isinstance(o, type) else o)
+    cbs = L(cbs).map(_made)
     weights = {k: getattr(learn.aae, k) for k in (f'{o}_weight' for o in phase.weights)}
     schedule = {k: v for k,v in given.items() if k not in phase.takes}
     _check_schedule(learn, phase, schedule)
@@ -109,6 +115,13 @@ def after(self:PhaseFit):
     "Names of the phases that were trained before"
     return [o for o in self.learn.records if o != self.phase.name]
 
+# %% ../nbs/03i_phase_fit.ipynb #7b04a15f
+@patch(as_prop=True)
+def data(self:PhaseFit):
+    "What it learns from, and by which loss, as it was when this was first asked"
+    if 'known_data' not in vars(self): self.known_data = self.learn.phase_files.data()
+    return self.known_data
+
 # %% ../nbs/03i_phase_fit.ipynb #756b4325
 @patch
 def callbacks(self:PhaseFit,
@@ -121,7 +134,7 @@ def callbacks(self:PhaseFit,
     cbs = L(best, self.watch, WatchCollapse())
     if patience is not None: cbs.append(EarlyStoppingCallback(best.monitor, comp=best.comp, patience=patience))
     if save:
-        run = dict(self.settings, after=self.after, best=best.monitor)
+        run = dict(self.settings, after=self.after, best=best.monitor, data=self.data)
         cbs.append(ResumeCallback(f'aae-{phase.name}', every, resume, strict=False, settings=run))
     cbs += L(phase.callbacks(**self.own) if phase.callbacks else None)
     cbs += self.cbs.filter(lambda o: o is not best and o not in self.asleep)
@@ -144,16 +157,18 @@ def check_watched(
 def groups(self:PhaseFit):
     "The parameter groups, as fastai's optimizers make them of what the splitter gives"
     split = L(self.learn.splitter(self.learn.aae))
-    return [L(o) for o in split] if isinstance(split[0], (list, L)) else [split]
+    if not isinstance(split[0], (list, L)): return [split]
+    return [L(o) for o in split]
 
 # %% ../nbs/03i_phase_fit.ipynb #f1fd38e2
 @patch(as_prop=True)
 def body(self:PhaseFit):
     "Positions of the groups that hold the encoder's parameters alone, and of those that mix them with others"
     own = {id(p) for p in self.learn.aae.encoder.parameters()}
-    inside = [[id(p) in own for p in o] for o in self.groups]
-    alone = [i for i,o in enumerate(inside) if o and all(o)]
-    return alone, [i for i,o in enumerate(inside) if any(o) and not all(o)]
+    inside = [sum(id(p) in own for p in o) for o in self.groups]
+    n = list(map(len, self.groups))
+    alone = [i for i,k in enumerate(inside) if 0 < k == n[i]]
+    return alone, [i for i,k in enumerate(inside) if 0 < k < n[i]]
 
 # %% ../nbs/03i_phase_fit.ipynb #b5f47928
 def _spread(lr, n):
@@ -170,13 +185,14 @@ def _spread(lr, n):
 def rates(self:PhaseFit):
     "The rate of each parameter group, or what fastai makes them of"
     lr, body_lr = self.common['lr'], self.common['body_lr']
-    lrs = _spread(lr, len(self.groups))
+    lrs = list(_spread(lr, len(self.groups)))
     if body_lr is None: return lr
     alone, mixed = self.body
     if body_lr and any(lrs[i] != body_lr for i in mixed):
         raise ValueError(f"`body_lr` {body_lr:g} can't be the encoder's rate, because the splitter puts other "
                          "parameters into its group: split them (`aae_splitter` does), or leave `body_lr` out.")
-    return [body_lr if i in alone else o for i,o in enumerate(lrs)]
+    for i in alone: lrs[i] = body_lr
+    return lrs
 
 # %% ../nbs/03i_phase_fit.ipynb #dd2b07ee
 @contextmanager
@@ -260,7 +276,7 @@ def run(self:PhaseFit,
     with learn.in_phase(self.phase), self.set_up() as rates:
         learn.fit_one_cycle(self.common['epochs'], rates, cbs=cbs, **self.schedule)
     record = self.record()
-    if save and self.best.best_epoch is not None: files.save(name, record)
+    if save and self.best.best_epoch is not None: files.save(name, record, self.data)
     self.raise_if_stopped()
     if save: files.forget_unfinished(name)
     learn.records[name] = record

@@ -131,6 +131,8 @@ class PhaseLoss(BaseLoss):
     @property
     def func(self): return ifnone(getattr(self, 'own', None), self.model.pred_loss)
     @property
+    def compared(self): return self.func # two of them are the same where this is
+    @property
     def reduction(self): return getattr(self.func, 'reduction', self._reduction)
     @reduction.setter
     def reduction(self, v):
@@ -239,8 +241,9 @@ class LossAndMetrics:
         given = L(new).map(mk_metric)
         own = given.filter(lambda o: id(o) not in columns)
         added_to = not self.phase_loss.phase.user_metrics and len(own) < len(given)
-        if added_to: own = self._metrics + own.filter(lambda o: not any(o is k for k in self._metrics))
-        self._metrics = own
+        there = self._metrics if added_to else L()
+        kept = {id(o) for o in there}
+        self._metrics = there + own.filter(lambda o: id(o) not in kept)
 
 # %% ../nbs/03g_phases.ipynb #e419c289
 class LossPart(Metric):

@@ -16,6 +16,7 @@ from fastai.vision.all import *
 from .checkpoint import *
 from .checkpoint import _check_folder, _storable
 from .distributed import _first_does, _of_all
+from .same_data import *
 
 # %% ../nbs/03e_resume.ipynb #aad6c021
 def _storable_attrs(o):
@@ -23,9 +24,20 @@ def _storable_attrs(o):
     left_out = {'learn', 'run', 'start_epoch', *L(getattr(type(o), 'not_saved', None))}
     return {k: v for k,v in vars(o).items() if k not in left_out and _storable(v)}
 
+# %% ../nbs/03e_resume.ipynb #f9deafcb
+def _named(cbs):
+    "Callbacks by the name of their class, numbered from the second of a class on"
+    res = {}
+    for o in cbs:
+        name = type(o).__name__
+        n = sum(type(k).__name__ == name for k in res.values()) + 1
+        res[name if n == 1 else f'{name} {n}'] = o
+    return res
+
+# %% ../nbs/03e_resume.ipynb #89cf80ac
 def _stateful(learn):
     "Callbacks and metrics of `learn`, whose state belongs to a run, by name"
-    res = {type(o).__name__: o for o in learn.cbs if not isinstance(o, ResumeCallback)}
+    res = _named(o for o in learn.cbs if not isinstance(o, ResumeCallback))
     if hasattr(learn, 'recorder'): res.update(train_loss=learn.recorder.smooth_loss, valid_loss=learn.recorder.loss)
     return res | {f'metric {i} {o.name}': o for i,o in enumerate(learn.metrics)}
 
@@ -126,6 +138,7 @@ def begin(self:ResumeCallback):
     "Look for a checkpoint of this fit, and take it up"
     self.fits += 1
     _first_does(self.prepare)
+    self.data = self.settings.get('data') or run_identity(self.learn.dls, self.learn.loss_func)
     state = _first_does(self.newest) if self.resume else None
     if state: self.take_up(state)
 
@@ -158,7 +171,7 @@ def clear(self:ResumeCallback):
 
 # %% ../nbs/03e_resume.ipynb #d7c4025f
 def _data_sum(dl):
-    "A checksum of the names of a loader's items, if they have any"
+    "A checksum of the names of a loader's items, if they have any, as earlier versions have it"
     items = getattr(dl, 'items', None)
     if isinstance(items, pd.DataFrame): return int(pd.util.hash_pandas_object(items, index=False).sum() % 2**32)
     if items is None or not len(items) or not isinstance(items[0], (str, Path)): return None
@@ -168,9 +181,8 @@ def _data_sum(dl):
 def run_settings(self:ResumeCallback):
     "What must be the same in a run that goes on"
     shapes = [(k, list(v.shape)) for k,v in get_model(self.learn.model).state_dict().items()]
-    loaders = self.learn.dls.loaders
-    return dict(epochs=self.n_epoch, batches=len(loaders[0]), weights=zlib.crc32(str(shapes).encode()),
-                data=[_data_sum(dl) for dl in loaders], processes=max(1, num_distrib())) | self.settings
+    return dict(epochs=self.n_epoch, batches=len(self.learn.dls.loaders[0]), weights=zlib.crc32(str(shapes).encode()),
+                processes=max(1, num_distrib())) | self.settings | dict(data=self.data)
 
 # %% ../nbs/03e_resume.ipynb #311fda1b
 @patch
@@ -244,8 +256,16 @@ def changes(self:ResumeCallback,
 ) -> str: # What was and what is, empty if all is the same
     "In what this run differs from a checkpoint's"
     now = json.loads(json.dumps(self.run_settings)) # as it comes out of a file
-    other = [k for k in {**was, **now} if was.get(k) != now.get(k)]
-    return ', '.join(f'{k} was {was.get(k)} and is {now.get(k)}' for k in other)
+    other = [k for k in {**was, **now} if k != 'data' and was.get(k) != now.get(k)]
+    return ', '.join([f'{k} was {was.get(k)} and is {now.get(k)}' for k in other] + self._other_data(was.get('data')))
+
+# %% ../nbs/03e_resume.ipynb #1a4a40c6
+@patch
+def _other_data(self:ResumeCallback, was):
+    "In what the data differ from those of a checkpoint"
+    if not isinstance(was, list): return run_differences(was, self.data, ordered=True)
+    now = [_data_sum(dl) for dl in self.learn.dls.loaders]
+    return [] if was == now else [f'data was {was} and is {now}']
 
 # %% ../nbs/03e_resume.ipynb #4be80c91
 @patch
