@@ -184,11 +184,11 @@ def set_pred_loss(self:PhaseLoss,
     if not callable(loss_func): raise TypeError(f"A loss is a function of logits and targets, not {loss_func!r}.")
     model, y = self.model, _target_batch(dls)
     if y is not None: _check_loss(loss_func, y, model.classes)
-    task = task_after(model.task, self.func, loss_func, y)
-    task.check_outputs(model.classes)
+    task = task_after(model._task, self.func, loss_func, y)
+    task.of_loss(loss_func, model.classes).check_outputs(model.classes, loss_func)
     new = PhaseLoss(model)
     new.phase, self.own = self.phase, self.func
-    model.task = task
+    model._task = task
     model.__dict__['pred_loss'] = loss_func
     return new
 
