@@ -296,7 +296,7 @@ class Unusual(Brief):
     n:int # How many
     of:int # Rows in all
     rows:list # `FlaggedRow`s of the most unusual ones
-    usual:float # Share of usual images that the limits flag all the same, at most
+    usual:float=0.01 # Share of usual images that the limits flag all the same, at most
 
     @property
     def share(self):
