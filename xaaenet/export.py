@@ -37,7 +37,7 @@ def _to_export(self:AAELearner, reference):
     except Exception as e: # whatever it is, it mustn't cost the file
         warnings.warn(f"The learner is exported without a reference, so it can't flag images elsewhere: {e}")
         return None
-    return usual.statistics(), _fingerprint(self.aae)
+    return vars(usual.statistics()), _fingerprint(self.aae)
 
 # %% ../nbs/05d_export.ipynb #d482d6d3
 @patch

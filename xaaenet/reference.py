@@ -329,7 +329,10 @@ def _carried(self:AAELearner, weights):
     if usual is None:
         raise ValueError("This learner has no data to compare with, as after `load_learner`, and no reference came "
                          "with it: pass `reference=`, one that was made where the data are, or export it again there.")
-    if made_of == weights: return usual
+    if made_of == weights:
+        reference = Reference.__new__(Reference)
+        reference.__dict__.update(usual)
+        return reference
     raise ValueError("The weights have changed since the export, and so has what is usual: pass `reference=`, one that "
                      "was made of these weights where the data are.")
 
