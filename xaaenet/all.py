@@ -26,6 +26,8 @@ from xaaenet.rates import *
 from xaaenet.latents import *
 from xaaenet.stats import *
 from xaaenet.reference import *
+from xaaenet.newness import *
+from xaaenet.export import * # gives the learner its `export`
 from xaaenet.axis import *
 from xaaenet.explain import *
 from xaaenet.attributions import *

@@ -126,6 +126,16 @@ def _check_folder(folder):
         raise OSError(f"Checkpoints can't be written to {folder} ({e.strerror}): give another `path`, or train without "
                       "checkpoints (`save=False`).") from e
 
+# %% ../nbs/03c_checkpoint.ipynb #0bd6d102
+def _make_room(path):
+    "The path of a file to write, whose folder is there now"
+    path = Path(path)
+    if path.is_dir(): raise ValueError(f"{path} is a folder: name the file to write in it.")
+    try: path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise OSError(f"{path} can't be written ({e.strerror}): choose a folder that you may write to.") from e
+    return path
+
 # %% ../nbs/03c_checkpoint.ipynb #3d5c9e18
 def _crc(t):
     "CRC-32 of a tensor's bytes"
@@ -153,7 +163,7 @@ def save_checkpoint(
     tensors = _apart(tensors)
     sums = json.dumps({k: _crc(t) for k,t in tensors.items()})
     meta = dict(state=text, sums=sums, sum=str(zlib.crc32((text + sums).encode())))
-    _write(Path(path), lambda tmp: tmp.write_bytes(safetensors.torch.save(tensors, meta)))
+    _write(_make_room(path), lambda tmp: tmp.write_bytes(safetensors.torch.save(tensors, meta)))
 
 # %% ../nbs/03c_checkpoint.ipynb #6fb7d125
 class DamagedCheckpoint(ValueError): "A checkpoint file that can't be trusted"

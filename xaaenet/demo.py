@@ -26,6 +26,7 @@ from .phases import *
 from .progress import _show
 from .learner import *
 from .latents import *
+from .export import * # gives the learner its `export`
 from .explain import *
 from .maps import *
 

@@ -17,6 +17,7 @@ from fastai.vision.all import *
 from .names import *
 from .tasks import Task, as_task
 from .walks import Walks
+from .checkpoint import _make_room
 from .learner import *
 from .progress import _show
 from .reference import *
@@ -116,7 +117,8 @@ def flips(self:Counterfactuals,
 # %% ../nbs/06a_explain.ipynb #fb3b59f3
 @patch
 def _far_side(self:Counterfactuals):
-    "Which training rows are where a walk goes to (class, side of the label, beyond the score), `[n, train]` of bools"
+    "Which training rows are where a walk goes to (class, side of the label, score), `[n, train]` of bools; or None"
+    if self.reference.train is None: return None
     targets = self.reference.train.targets
     if targets is None: targets = self.reference.train.preds
     return self.task.far_side(self._walks, targets)
@@ -279,15 +281,16 @@ def _frame(picture, scale):
 # %% ../nbs/06a_explain.ipynb #20dde205
 @patch
 def save_gif(self:Counterfactuals,
-    path, # File to write
+    path, # File to write; its folder is made if need be
     i:int=0, # Row
     scale:int=None, # Enlargement; to about 160 px by default
     ms:int=150 # Milliseconds a frame
 ) -> Path:
     "Animate the walk there and back"
+    path = _make_room(path)
     if self.out_of_distribution.flagged[i]:
         _warn(f"Image {i} is unlike what the model has learned: its animation may mean nothing.")
     scale = ifnone(scale, max(1, 160 // self.images.shape[-1]))
     frames = [_frame(p, scale) for p in self.pictures[i]]
     frames[0].save(path, save_all=True, append_images=frames[1:] + frames[-2:0:-1], duration=ms, loop=0)
-    return Path(path)
+    return path

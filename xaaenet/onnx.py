@@ -45,13 +45,14 @@ def _about(model, names):
 # %% ../nbs/01a_onnx.ipynb #222f8784
 @patch
 def to_onnx(self:AAE,
-    path, # File to write
+    path, # File to write; its folder is made if need be
     activation:bool=False, # Probabilities instead of logits? A score has none
     names:list=None, # Of the outputs, for the metadata
     **kwargs # Passed to `torch.onnx.export`
 ) -> Path:
     "Write encoder and head: images `[B, C, H, W]` in [0, 1] → predictions `[B, outputs]`, and z `[B, dims]`"
     _need_onnx()
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     image = torch.zeros(2, self.input_channels, *self.input_size)
     ends = dict(input_names=['image'], output_names=[self.task.output_word(activation), 'z'])
     kwargs = {**dict(dynamic_shapes=({0: torch.export.Dim('batch')},), verbose=False), **kwargs}

@@ -22,6 +22,7 @@ from .tasks import *
 from .learner import *
 from .latents import *
 from .reference import *
+from .newness import *
 from .maps import *
 from .words import *
 from .figures import *
@@ -295,6 +296,7 @@ class Unusual(Brief):
     n:int # How many
     of:int # Rows in all
     rows:list # `FlaggedRow`s of the most unusual ones
+    usual:float=0.01 # Share of usual images that the limits flag all the same, at most
 
     @property
     def share(self):
@@ -311,7 +313,7 @@ def _unusual(rows, run, options, most=20):
     at = {int(i): j for j,i in enumerate(run.shown)}
     def row(i): return FlaggedRow(_row_name(rows.lat, i, options.pictures), at.get(i), rows.targets[i],
                                   rows.answers[i], why=_because[table.because[i]])
-    return Unusual(len(found), len(table), [row(i) for i in strangest])
+    return Unusual(len(found), len(table), [row(i) for i in strangest], run.reference.let_through)
 
 # %% ../nbs/08d_record.ipynb #109ab90d
 @dataclass

@@ -127,7 +127,7 @@ def _loader(learn, images):
     if images is None:
         if not len(learn.dls.loaders) > 1 or not len(learn.dls.valid.dataset):
             raise ValueError("This learner has no data, as after `load_learner`: pass `images`, a loader or items with "
-                             "labels, and `reference`, one that was made where the data are.")
+                             "labels.")
         return learn.dls.valid
     if isinstance(images, (DataLoader, torch.utils.data.DataLoader)): return images
     if not len(images): raise ValueError("There are no `images`: pass a loader or items with labels.")

@@ -21,6 +21,7 @@ from .latents import *
 from .stats import *
 from .stats import _codes, _sample
 from .reference import *
+from .newness import *
 from .cues import *
 from .association import *
 from .association import _check_asked, _check_rows, _free_columns, _turned
