@@ -17,6 +17,7 @@ from fastai.vision.all import *
 from concurrent.futures import ThreadPoolExecutor # not that of fastcore, whose `map` is another
 from torchvision.transforms.functional import pil_to_tensor
 
+from .names import shown_name
 from .images import *
 from .images import _orientation, _progress
 from .data import *
@@ -328,7 +329,7 @@ def _opened(files, bad):
     "(row, image) of each of `files` (row, path); those that can't be read go into `bad`, by row"
     for i,file in files:
         try: im = _open(file)
-        except Exception as e: bad[i] = f'{file} ({type(e).__name__})'
+        except Exception as e: bad[i] = f'{shown_name(file)} ({type(e).__name__})'
         else: yield i, im
 
 # %% ../nbs/07_cues.ipynb #ef1bfbed
@@ -417,8 +418,8 @@ def cue_table(
         dl, _, unchanged = _in_order(images)
         with unchanged: values, chosen = _from_batches(dl, names, device or 'cpu')
     else:
-        index = [str(f) for f in ([images] if isinstance(images, (str, Path)) else images)]
-        chosen = _chosen(names, 3)
-        values = _from_files(index, chosen, device or 'cpu')
+        files = [str(f) for f in ([images] if isinstance(images, (str, Path)) else images)]
+        index, chosen = list(map(shown_name, files)), _chosen(names, 3)
+        values = _from_files(files, chosen, device or 'cpu')
     if not len(values): raise ValueError("No images were given.")
     return pd.DataFrame(values.numpy(), columns=[c.name for c in chosen], index=index)
