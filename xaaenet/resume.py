@@ -226,7 +226,8 @@ def write(self:ResumeCallback,
     try: save_checkpoint(file, state)
     except OSError as e:
         return warnings.warn(f"{shown_name(file)} couldn't be written ({e.strerror or e}): the training goes on, "
-                             f"and an earlier checkpoint stays if there is one. Make room, or see that {file.parent} is there.")
+                             "and an earlier checkpoint stays if there is one. Make room, or see that its folder "
+                             "is there.")
     keep = 1 if self.done.epochs == self.n_epoch else 2
     for f in self.files[keep:]: f.unlink(missing_ok=True)
 
