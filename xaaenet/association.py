@@ -267,11 +267,11 @@ def plot_associated(
 ): # The axes
     "Correlations within the label, with their intervals; those called associated are filled"
     res = res[res.output == (res.output.iloc[0] if output is None else output)].iloc[::-1]
-    if not len(res): raise ValueError(f"There is no output '{output}' in the table.")
+    if not len(res): raise ValueError(f"There is no output '{shown_name(output)}' in the table.")
     if ax is None: _,ax = plt.subplots(figsize=(6, 0.3*len(res) + 1), layout='constrained')
     _forest(ax, res, 'r', 'low', 'high', res.associated)
-    ax.set(yticks=range(len(res)), yticklabels=res.cue)
-    ax.set_xlabel(f'correlation with the logit of {res.output.iloc[0]} within the label\n'
+    ax.set(yticks=range(len(res)), yticklabels=map(plot_name, res.cue))
+    ax.set_xlabel(f'correlation with the logit of {plot_name(res.output.iloc[0])} within the label\n'
                   '(wrong labels, or something else within a class, can make one)')
     return ax
 

@@ -89,7 +89,7 @@ def _plot_walk(self:Attributions, axs, i, counterfactuals, kappa):
         raise ValueError(f"Row {i} of the counterfactuals is another image: make both of the same images.")
     k = counterfactuals.k(kappa)
     _show(axs[0], counterfactuals.pictures[i,k])
-    axs[0].set_title(f'κ={kappa:g}\n{counterfactuals._caption(i, k)}', fontsize=9)
+    axs[0].set_title(f'κ={kappa:g}\n{plot_name(counterfactuals._caption(i, k))}', fontsize=9)
     counterfactuals.plot_difference(i, kappa, axs[1])
 
 # %% ../nbs/06b_attributions.ipynb #a913cb99
@@ -107,6 +107,6 @@ def plot(self:Attributions,
     shares = self.maps[i].sum(0)
     _show(axs[0], self.images[i])
     axs[0].set_title(f'image\ndecision {self.decision[i]:.2f}', fontsize=9)
-    _plot_map(axs[1], shares, f'{self.axis}\nsum {shares.sum():.2f}')
+    _plot_map(axs[1], shares, f'{plot_name(self.axis)}\nsum {shares.sum():.2f}')
     if counterfactuals is not None: self._plot_walk(axs[2:], i, counterfactuals, kappa)
     return axs

@@ -101,9 +101,9 @@ def plot(self:Axis,
     edges = np.histogram_bin_edges(values[np.isin(by, names)], bins)
     for n in names:
         own = values[by == n]
-        ax.hist(own, edges, alpha=0.6, label=f'{n} (n={len(own)})', color=class_colour(n, lat.outputs))
+        ax.hist(own, edges, alpha=0.6, label=plot_name(f'{n} (n={len(own)})'), color=class_colour(n, lat.outputs))
     if self.bounded: ax.axvline(0, color='black', lw=1, ls='--', label='boundary')
-    ax.set(xlabel=f'{self}: ' + lat.task.axis_word, ylabel='images')
+    ax.set(xlabel=plot_name(self) + f': {lat.task.axis_word}', ylabel='images')
     ax.set_ylim(top=1.3*ax.get_ylim()[1]) # room for the legend
     ax.legend(fontsize=8, ncols=3, edgecolor='none', framealpha=1)
     return ax
@@ -131,7 +131,7 @@ def plot_contributions(self:Axis,
     heights = np.array(list(bars.values()))
     ax.barh(list(bars), heights, color=np.where(heights > 0, '#4477aa', '#cc6677'))
     ax.axvline(0, color='black', lw=0.8)
-    ax.set(xlabel=f'contribution to {self} (sum {self.decision(z).item():.2f})')
+    ax.set(xlabel=f'contribution to {plot_name(self)} (sum {self.decision(z).item():.2f})')
     return ax
 
 # %% ../nbs/06_axis.ipynb #9b5de90b

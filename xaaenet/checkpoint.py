@@ -13,6 +13,8 @@ import contextlib, json, os, random, zlib
 import safetensors, safetensors.torch, xaaenet
 from fastai.vision.all import *
 
+from .names import shown_name
+
 # %% ../nbs/03c_checkpoint.ipynb #dcda1f98
 _format = 1 # of checkpoint files; raised when an older library could no longer read them
 _lists = {'tuple': tuple, 'L': L, 'list': list}
@@ -46,6 +48,7 @@ def _storable(o):
 # %% ../nbs/03c_checkpoint.ipynb #1be09f27
 def _pack_tensor(o, tensors, at):
     "A tensor is put aside; where it was is noted"
+    at = shown_name(at) # safetensors takes names of UTF-8 alone
     tensors[at] = o.detach().as_subclass(torch.Tensor)
     return {'tensor': at} if o.device.type == 'cpu' else {'tensor': at, 'on': o.device.type}
 
@@ -106,7 +109,8 @@ def _sync_to_disk(path):
 # %% ../nbs/03c_checkpoint.ipynb #18fe5b93
 def _write(path, save):
     "Write by `save(tmp)` and rename, so that `path` is either the old file or the new one, also after a power cut"
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}')
+    name = os.fsdecode(os.fsencode(path.name)[:200]) # with the rest it may be no longer than 255 bytes
+    tmp = path.with_name(f'.{name}.{os.getpid()}')
     try:
         save(tmp)
         _sync_to_disk(tmp)
@@ -123,8 +127,8 @@ def _check_folder(folder):
         _write(folder/'.try', lambda f: f.write_text(''))
         (folder/'.try').unlink()
     except OSError as e:
-        raise OSError(f"Checkpoints can't be written to {folder} ({e.strerror}): give another `path`, or train without "
-                      "checkpoints (`save=False`).") from e
+        raise OSError(f"Checkpoints can't be written to {shown_name(folder)} ({e.strerror}): give another `path`, or "
+                      "train without checkpoints (`save=False`).") from e
 
 # %% ../nbs/03c_checkpoint.ipynb #0bd6d102
 def _make_room(path):
@@ -168,9 +172,16 @@ def save_checkpoint(
 # %% ../nbs/03c_checkpoint.ipynb #6fb7d125
 class DamagedCheckpoint(ValueError): "A checkpoint file that can't be trusted"
 
+@contextlib.contextmanager
+def _utf8(path):
+    "A path to the file at `path` that safetensors can open: by its number if its name isn't UTF-8"
+    if shown_name(path) == str(path): yield path
+    else:
+        with open(path, 'rb') as f: yield f'/dev/fd/{f.fileno()}'
+
 def _read_checked(path):
     "The state as JSON, and the tensors of a checkpoint file whose checksums are right"
-    with safetensors.safe_open(path, 'pt') as f:
+    with _utf8(path) as place, safetensors.safe_open(place, 'pt') as f:
         meta = f.metadata() or {}
         header = meta['state'] + meta['sums']
         if zlib.crc32(header.encode()) != int(meta['sum']): raise ValueError('its header has changed')
@@ -184,14 +195,14 @@ def load_checkpoint(
     path # A file of `save_checkpoint`
 ) -> dict: # What was saved, its tensors on the CPU
     "Read and check a file of `save_checkpoint`; nothing in it can run code"
-    if not Path(path).exists(): raise FileNotFoundError(f"There is no checkpoint {path}.")
+    if not Path(path).exists(): raise FileNotFoundError(f"There is no checkpoint {shown_name(path)}.")
     try: state = _unpack(*_read_checked(path))
     except (KeyError, ValueError, TypeError, safetensors.SafetensorError) as e:
-        raise DamagedCheckpoint(f"{path} is damaged or no checkpoint of xaaenet ({type(e).__name__}: {e}): remove it, "
-                                "and use an earlier one.") from e
+        raise DamagedCheckpoint(f"{shown_name(path)} is damaged or no checkpoint of xaaenet ({type(e).__name__}: {e}): "
+                                "remove it, and use an earlier one.") from e
     if state['format'] > _format:
-        raise ValueError(f"{path} was written by xaaenet {state['version']}, and this is {xaaenet.__version__}: "
-                         "install that version or a later one.")
+        raise ValueError(f"{shown_name(path)} was written by xaaenet {state['version']}, and this is "
+                         f"{xaaenet.__version__}: install that version or a later one.")
     return state
 
 # %% ../nbs/03c_checkpoint.ipynb #19d38414

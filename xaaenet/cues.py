@@ -17,6 +17,7 @@ from fastai.vision.all import *
 from concurrent.futures import ThreadPoolExecutor # not that of fastcore, whose `map` is another
 from torchvision.transforms.functional import pil_to_tensor
 
+from .names import shown_name
 from .images import *
 from .images import _orientation, _progress
 from .batches import *
@@ -332,7 +333,7 @@ def _opened(files, bad):
     for i,file in files:
         try: im = _open(file)
         except Exception as e:
-            name = file if isinstance(file, (str, Path)) else f'image {i}'
+            name = shown_name(file) if isinstance(file, (str, Path)) else f'image {i}'
             bad[i] = f'{name} ({type(e).__name__})'
         else: yield i, im
 
@@ -419,7 +420,7 @@ def cue_table(
         dl, _, unchanged = _in_order(images)
         with unchanged: values, chosen = _from_batches(dl, names, device or 'cpu')
     else:
-        if all(isinstance(o, (str, Path)) for o in images): index = [str(o) for o in images]
+        if all(isinstance(o, (str, Path)) for o in images): index = list(map(shown_name, images))
         chosen = _chosen(names, 3)
         values = _from_files([to_readable(o, 3) for o in images], chosen, device or 'cpu')
     return pd.DataFrame(values.numpy(), columns=[c.name for c in chosen], index=index)

@@ -16,6 +16,7 @@ import PIL.Image
 from fastai.vision.all import *
 
 from .tasks import as_task, target_task
+from .names import look_alikes, shown_name, shown_names
 from .model import _check_number
 from .batches import *
 from .blocks import _check_parts, _refused, _row_fault, _values, _odd_marks
@@ -112,7 +113,7 @@ def _count_outputs(dls, y, n_out):
 # %% ../nbs/02a_data.ipynb #1f0716d9
 def _some(names, n=10):
     "The first `n` names as text"
-    return ', '.join(map(str, names[:n])) + (', ...' if len(names) > n else '')
+    return ', '.join(shown_names(names[:n])) + (', ...' if len(names) > n else '')
 
 def _first_of(o):
     "The image's part of an item: the first of a pair, or the item itself"
@@ -121,7 +122,7 @@ def _first_of(o):
 def _item_name(tl, i):
     "What an error calls an item: its file, its row of a table, or its number"
     o = _first_of(tl._get(i))
-    if isinstance(o, (str, Path)): return str(o)
+    if isinstance(o, (str, Path)): return shown_name(o)
     if isinstance(o, pd.Series): return f'row {o.name}'
     return f"item {i} of the {'validation' if tl.tfms.split_idx else 'training'} set"
 
@@ -189,6 +190,14 @@ def _warn_of_rare(counts, vocab):
         few = [c for c in vocab if counts[c] == n]
         if few: warnings.warn(f"Class {_some(few)} has {say}: leave it out, or add images.")
 
+# %% ../nbs/02a_data.ipynb #5cd62bf9
+def _warn_of_look_alikes(vocab):
+    "Warn of classes whose names look the same"
+    for alike in look_alikes(vocab):
+        warnings.warn(f"The classes {_some(alike)} look the same and are {len(alike)} to the model: their names differ "
+                      "only in their Unicode normal form, so if one class is meant give them one name, by "
+                      "`unicodedata.normalize('NFC', name)`.")
+
 # %% ../nbs/02a_data.ipynb #4be0c1a7
 def _marked(labels, to_number, name):
     "Classes of each item by rows of 0 and 1; a row with anything else, or of another length, is refused"
@@ -238,8 +247,9 @@ def _check_labels(dls):
         if k == 0 and classes is not None:
             counts.update(c for o in classes for c in o)
             vocab = list(to_number.vocab)
-    if counts: _warn_of_rare(counts, vocab)
-
+    if not counts: return
+    _warn_of_rare(counts, vocab)
+    _warn_of_look_alikes(vocab)
 
 # %% ../nbs/02a_data.ipynb #6bcfbc3f
 def check_dls(
@@ -334,33 +344,48 @@ def _files_of(dls):
                       "and `check_files=False` says that there's no need.")
     return {p: o.reader for o in sources for p in o.paths if isinstance(p, (str, Path))}
 
+# %% ../nbs/02a_data.ipynb #fcade7fa
+def _passed_over(folder, images):
+    "How many files of a folder aren't taken for images, by extension, and how to check them; empty if all are"
+    others = set(get_files(folder)) - set(images)
+    kinds = Counter(shown_name(o.suffix.lower()) or 'without an extension' for o in others)
+    if not kinds: return ''
+    counts = ', '.join(f'{n:,} {kind}' for kind,n in sorted(kinds.items(), key=lambda o: (-o[1], o[0]))[:10])
+    more = ', ...' if len(kinds) > 10 else ''
+    return (f" Passed over by their extension: {counts}{more}; if these are images with a reader of their own, check "
+            "them with it, by `check_files(dls)`.")
+
 # %% ../nbs/02a_data.ipynb #1f17ba07
 def _files_in(source):
     "Image files of a folder or of a list of paths"
     if not isinstance(source, (str, Path)): return {o: None for o in source}
     if not Path(source).is_dir(): return {source: None}
     files = get_image_files(source)
-    if not files: raise ValueError(f"There is no image in {source} or its subfolders.")
+    other = _passed_over(source, files)
+    if not files: raise ValueError(f"There is no image in {shown_name(source)} or its subfolders.{other}")
+    if other: warnings.warn(f"{len(files):,} images in {shown_name(source)} were checked.{other}")
     with_images = {folder for f in files for folder in f.parents}
     empty = [o for o in sorted(Path(source).iterdir()) if o.is_dir() and o not in with_images]
     if empty:
-        warnings.warn(f"No image is in {', '.join(map(str, empty))}: if these are classes, the model won't know them.")
+        warnings.warn(f"No image is in {_some(empty)}: if these are classes, the model won't know them.")
     return {o: None for o in files}
 
 # %% ../nbs/02a_data.ipynb #49d5b1f0
 def _misread(reader, oddities):
     "Those of a file's oddities that its reader doesn't know of"
     name = 'PILBase.create' if reader is None else getattr(reader, 'name', '')
-    if name == 'PILBase.create': return oddities
     if name == 'AnyImage.create': return [o for o in oddities if 'frames' in o]
-    return ()
+    return oddities if name == 'PILBase.create' else ()
 
 # %% ../nbs/02a_data.ipynb #7eb5d02c
+_read_otherwise = (" Read with `ImageBlock(AnyImage)` in a `DataBlock`, or with `img_cls=AnyImage` in "
+                   "`ImageDataLoaders.from_folder` and the like; `AnyImageBW` is for gray.")
+
 def _warn_of_odd(odd):
     "A warning for each kind of oddity; `odd` has that of each file"
     for what in sorted(set(odd.values())):
         files = [f for f,o in odd.items() if o == what]
-        advice = '' if what.startswith('several') else ' Read with `ImageBlock(AnyImage)`, or `AnyImageBW` for gray.'
+        advice = '' if what.startswith('several') else _read_otherwise
         images = f"{len(files)} image{'s have' if len(files) > 1 else ' has'}"
         warnings.warn(f'{images} {what}: {_some(files)}.{advice}')
 
@@ -392,8 +417,8 @@ def _check_shapes(dls, found):
     a = min(shapes, key=shapes.get)
     b = max(shapes, key=shapes.get)
     if shapes[a] != shapes[b]:
-        raise ValueError(f"The images have different sizes and can't make a batch ({a} gives {shapes[a]}, {b} "
-                         f"{shapes[b]}): add `item_tfms=Resize(...)`.")
+        raise ValueError(f"The images have different sizes and can't make a batch ({shown_name(a)} gives {shapes[a]}, "
+                         f"{shown_name(b)} {shapes[b]}): add `item_tfms=Resize(...)`.")
 
 # %% ../nbs/02a_data.ipynb #37fa5746
 def check_files(

@@ -265,10 +265,10 @@ def plot(self:Counterfactuals,
     axs[0].set_title('image', fontsize=9)
     for j,strength in enumerate(self.kappas):
         _show(axs[j+1], self.pictures[i,j])
-        axs[j+1].set_title(f'κ={strength:g}\n{self._caption(i, j)}', fontsize=9)
+        axs[j+1].set_title(f'κ={strength:g}\n{plot_name(self._caption(i, j))}', fontsize=9)
     self.plot_difference(i, kappa, axs[-1])
     unusual = '\n(unusual image)' if self.out_of_distribution.flagged[i] else ''
-    axs[0].set_ylabel(self.task.heading.format(self.toward[i]) + unusual, fontsize=9)
+    axs[0].set_ylabel(plot_name(self.task.heading.format(self.toward[i])) + unusual, fontsize=9)
     return axs
 
 # %% ../nbs/06a_explain.ipynb #f8624b46

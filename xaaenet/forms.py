@@ -13,6 +13,7 @@ from itertools import islice
 import PIL.Image
 from fastai.vision.all import *
 
+from .names import shown_name
 from .images import *
 
 # %% ../nbs/02b_forms.ipynb #f0b00007
@@ -33,7 +34,8 @@ def _image_of(o):
 def _one_file(path):
     "A list of one path; a folder is refused"
     if Path(path).is_dir():
-        raise ValueError(f"{path} is a folder: pass the images in it, `get_image_files('{path}')`.")
+        name = shown_name(path)
+        raise ValueError(f"{name} is a folder: pass the images in it, `get_image_files('{name}')`.")
     return [Path(path)]
 
 def _one(o):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import PIL.Image, PIL.ImageOps
 from fastai.vision.all import *
+from .names import shown_name, shown_names
 
 # %% ../nbs/02_images.ipynb #1f356a19
 _alpha_modes = 'RGBA', 'LA', 'PA', 'RGBa'
@@ -87,7 +88,7 @@ def read_image(
     try:
         with _open_image(source) as im: return _convert(im, mode, background, white)
     except Exception as e: # decoders raise what they like
-        name = source if isinstance(source, (str, Path)) else 'An image'
+        name = shown_name(source) if isinstance(source, (str, Path)) else 'An image'
         raise ValueError(f"{name} can't be read: {_why(e)}.") from e
 
 # %% ../nbs/02_images.ipynb #1fda4b92
@@ -152,20 +153,28 @@ class _Inspection(NamedTuple):
     oddities:tuple # Sentences
     fault:str # What is wrong with it, None if nothing is
 
+_no_content = 'it is a folder', 'it is not a file', 'it is missing', 'it is empty (0 bytes)' # whoever reads it
+
 def _inspect(file, reader=None):
     "Size and oddities of a file, and what is wrong with it for `reader`"
     size, oddities, fault = None, (), None
     try: size, oddities = _parse_once(file)
     except Exception as e: fault = _why(e) # decoders raise what they like
-    is_file = fault not in ('it is a folder', 'it is not a file')
-    if reader is not None and is_file and (fault or oddities): fault = _fault(file, reader, fault)
+    asked = reader is not None and fault not in _no_content
+    if asked and (fault or oddities or not _is_pillow(reader)): fault = _fault(file, reader, fault)
     return _Inspection(size, oddities, fault)
 
 # %% ../nbs/02_images.ipynb #6ce5d940
+def _is_pillow(reader):
+    "Is it Pillow that reads for `reader`, as for fastai's image classes, `AnyImage` and torchvision's folders?"
+    of_torchvision = str(getattr(reader, '__module__', '')).startswith('torchvision.')
+    return of_torchvision or getattr(reader, 'name', '') in ('PILBase.create', 'AnyImage.create')
+
 def _fault(file, reader, said):
-    "What is wrong with a file for `reader`; in Pillow's words if it has some"
+    "What is wrong with a file for `reader`, in its own words where it isn't Pillow that reads"
     try: reader(file)
-    except Exception as e: return said or _why(e.__cause__ or e)
+    except Exception as e: # it may be anyone's code
+        return (said or _why(e.__cause__ or e)) if _is_pillow(reader) else _why(e)
 
 # %% ../nbs/02_images.ipynb #82d243ee
 def _progress(it, what, total=None):
@@ -194,7 +203,8 @@ class UnreadableFiles(ValueError):
         self.files = files
         lines = [f"{len(files)} file{'s' if len(files) > 1 else ''} can't be read: replace them, or leave out of your "
                  "items those in this error's `files`."]
-        lines += [f'{f}: {why}' for f,why in list(files.items())[:50]]
+        some = list(files)[:50]
+        lines += [f'{name}: {files[f]}' for f,name in zip(some, shown_names(some))]
         if len(files) > 50: lines.append('...')
         super().__init__('\n'.join(lines))
 

@@ -161,7 +161,7 @@ def texts(self:Latents,
 def df(self:Latents) -> pd.DataFrame: # Item, target, prediction, probability or logit, z
     "The rows as a table"
     said = self.task.columns(self.logits, self.targets, self.outputs)
-    texts = pd.DataFrame(dict(item=[str(o) for o in self.items]) | said)
+    texts = pd.DataFrame(dict(item=[shown_name(o) for o in self.items]) | said)
     logits = pd.DataFrame(self.logits.numpy(), columns=[f'logit {n}' for n in self.outputs])
     z = pd.DataFrame(self.z.numpy(), columns=[f'z{i}' for i in range(self.z.shape[1])])
     return pd.concat([texts, logits, z], axis=1)
@@ -186,7 +186,7 @@ def _item_as_json(item):
 def _write_meta(path, items, outputs, task, sources):
     "Write all that isn't an array"
     meta = dict(items=list(map(_item_as_json, items)), outputs=outputs, task=as_task(task).spec, sources=sources)
-    (path/'latents.json').write_text(json.dumps(meta))
+    (path/'latents.json').write_text(json.dumps(meta), encoding='utf-8') # ASCII, with escapes for all else
 
 # %% ../nbs/05_latents.ipynb #c45b6e5a
 @patch
@@ -212,13 +212,13 @@ def load_latents(
     "Read latents from a folder"
     path = Path(path)
     if not (path/'latents.json').exists():
-        raise FileNotFoundError(f"There are no latents in {path}: `learn.latents(path=...)` or `Latents.save` "
-                                "writes them.")
+        raise FileNotFoundError(f"There are no latents in {shown_name(path)}: `learn.latents(path=...)` or "
+                                "`Latents.save` writes them.")
     try:
         arrays = {k: _mapped(path/f'{k}.npy') for k in _arrays}
         return Latents(**arrays, **json.loads((path/'latents.json').read_text()))
     except (ValueError, TypeError, EOFError) as e:
-        raise ValueError(f"The latents in {path} are damaged, or no latents: write them again with "
+        raise ValueError(f"The latents in {shown_name(path)} are damaged, or no latents: write them again with "
                          f"`learn.latents(path=...)`. ({type(e).__name__}: {str(e)[:120]})") from e
 
 # %% ../nbs/05_latents.ipynb #f78e918d
@@ -244,9 +244,9 @@ class _ToFiles:
 
 # %% ../nbs/05_latents.ipynb #c51a8014
 def _task_names(vocab, n):
-    "The vocabulary as text where it has a word for each of `n` outputs, else their numbers"
+    "The vocabulary as it is shown where it has a word for each of `n` outputs, else their numbers"
     words = vocab if vocab is not None and len(vocab) == n else range(n)
-    return [str(o) for o in words]
+    return shown_names(words)
 
 # %% ../nbs/05_latents.ipynb #80827871
 @patch

@@ -30,7 +30,7 @@ from .phases import *
 from .phase_files import *
 from .phase_fit import *
 from .phase_fit import _mended
-from .progress import _show
+from .progress import _show, plot_name, shown_name
 
 # %% ../nbs/04_learner.ipynb #4e2b5911
 class AAELearner(LossAndMetrics, OneGame, PlainBatches, Learner):
@@ -473,7 +473,7 @@ def show_results(self:AAELearner,
         _show_pair(axs[:,i], x[i].cpu(), pics[i])
         if isinstance(y, TensorCategory): colour = 'green' if t == p else 'red'
         else: colour = 'black'
-        axs[0,i].set_title(f'{_label(t)}\n{_label(p)}', fontsize=9, color=colour)
+        axs[0,i].set_title(plot_name(f'{shown_name(_label(t))}\n{shown_name(_label(p))}'), fontsize=9, color=colour)
     axs[0,0].set_ylabel('image')
     axs[1,0].set_ylabel('z only' if model.skip_dropout == 1 else 'picture')
     return axs

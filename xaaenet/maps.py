@@ -16,6 +16,7 @@ from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
+from .names import plot_name
 from .latents import *
 from .stats import *
 from .stats import _codes, _even_bins, _folds, _metrics, _sample
@@ -65,12 +66,12 @@ def _arrow(ax, xy, pca, z, axis):
     d = d/np.linalg.norm(d) * 0.4*np.ptp(xy, axis=0).min()
     ax.annotate('', xy.mean(0) + d, xy.mean(0) - d, arrowprops=dict(arrowstyle='-|>', lw=2, color='black'))
     what = 'the axis lies in this plane' if pca is not None else 'its variance goes along the arrow'
-    ax.set_title(f'{axis}: {100*share:.0f} % of {what}', fontsize=10)
+    ax.set_title(f'{plot_name(axis)}: {100*share:.0f} % of {what}', fontsize=10)
 
 # %% ../nbs/06d_maps.ipynb #af0aea49
 def _scatter(ax, xy, by, colours):
     "Draw points `[n, 2]`, those of each name in `colours` in its colour"
-    for name,colour in colours.items(): ax.scatter(*xy[by == name].T, s=10, color=colour, label=name)
+    for name,colour in colours.items(): ax.scatter(*xy[by == name].T, s=10, color=colour, label=plot_name(name))
 
 def _scatter_amounts(ax, xy, amounts, label):
     "Draw points `[n, 2]` coloured by an amount each, with a colour bar"

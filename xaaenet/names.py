@@ -80,7 +80,9 @@ def printable(
     text # A sentence, a cell of a table, ...
 ) -> str:
     "A text of which every character can be seen and written"
-    return ''.join(c if c in '\n\t' or _is_seen(c) else _escape(c) for c in str(text))
+    text = str(text)
+    if text.isprintable(): return text
+    return ''.join(c if c in '\n\t' or _is_seen(c) else _escape(c) for c in text)
 
 def _shortened(text, most):
     "A text without its middle if it has more than `most` characters"

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
+from .names import printable
 from .words import listed
 from .record import *
 
@@ -94,10 +95,14 @@ def _band(margin, end):
 _filters = dict(percent=percent, number=number, bound=_bound, tick=_tick, p=_p, count=_count, plural=_plural,
                 cell=_cell, listed=listed, along=_along, band=_band, finite=math.isfinite)
 
+def _seen(v):
+    "What a template prints, with an escape for each character that can't be seen or written; markup as it is"
+    return v if isinstance(v, Markup) or not isinstance(v, str) else printable(v)
+
 def _environment():
     "Jinja with this page's filters"
     env = Environment(loader=PackageLoader('xaaenet'), autoescape=True, undefined=StrictUndefined,
-                      trim_blocks=True, lstrip_blocks=True)
+                      trim_blocks=True, lstrip_blocks=True, finalize=_seen)
     env.filters |= _filters
     env.globals['plane'] = Plane
     return env
@@ -108,9 +113,15 @@ _templates = _environment()
 # %% ../nbs/08e_page.ipynb #92230ac3
 def _hash(text): return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
+def _all_seen(o):
+    "Nested lists and dicts, with an escape for each character of their texts that can't be seen or written"
+    if isinstance(o, dict): return {k: _all_seen(v) for k,v in o.items()}
+    if isinstance(o, (list, tuple)): return [_all_seen(v) for v in o]
+    return printable(o) if isinstance(o, str) else o
+
 def _json(data):
     "JSON that may stand in a script element"
-    text = json.dumps(data, ensure_ascii=False, separators=(',', ':'))
+    text = json.dumps(_all_seen(data), ensure_ascii=False, separators=(',', ':'))
     return text.replace('<', '\\u003c').replace('\u2028', '\\u2028').replace('\u2029', '\\u2029')
 
 def _asset(name): return resources.files('xaaenet').joinpath(name).read_text(encoding='utf-8')

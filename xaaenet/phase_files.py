@@ -12,6 +12,7 @@ import json, warnings
 
 from fastai.vision.all import *
 
+from .names import shown_name
 from .phases import *
 from .checkpoint import *
 from .checkpoint import _check_folder
@@ -60,16 +61,16 @@ def save(self:PhaseFiles,
                  data=data or self.data(), rng=_of_all(rng_state(learn.dls.loaders)))
     try: _first_does(partial(save_checkpoint, self.path(phase), state))
     except OSError as e:
-        warnings.warn(f"{self.path(phase)} couldn't be written ({e.strerror or e}), so this phase can't be loaded "
-                      "later: the learner has its weights, `learn.export` keeps them.")
+        warnings.warn(f"{shown_name(self.path(phase))} couldn't be written ({e.strerror or e}), so this phase "
+                      "can't be loaded later: the learner has its weights, `learn.export` keeps them.")
 
 # %% ../nbs/03h_phase_files.ipynb #c0a42d9d
 def _load(path):
     "The state in the file at `path`"
     phase = path.stem.removeprefix('aae-')
-    if not path.exists(): raise FileNotFoundError(f"There is no finished {phase} phase in {path.parent}.")
+    if not path.exists(): raise FileNotFoundError(f"There is no finished {phase} phase in {shown_name(path.parent)}.")
     state = load_checkpoint(path)
-    if state.get('kind') != 'phase': raise DamagedCheckpoint(f"{path} holds no phase: remove it.")
+    if state.get('kind') != 'phase': raise DamagedCheckpoint(f"{shown_name(path)} holds no phase: remove it.")
     return state
 
 def _other_model(was, config):
@@ -81,7 +82,7 @@ def _read(path, config):
     state = _load(path)
     other = _other_model(state['config'], config)
     if not other: return state
-    raise ValueError(f"{path} holds the weights of another model, which has {'; '.join(other)}: "
+    raise ValueError(f"{shown_name(path)} holds the weights of another model, which has {'; '.join(other)}: "
                      "make this one alike, or give this learner another `path`.")
 
 # %% ../nbs/03h_phase_files.ipynb #48a266bc

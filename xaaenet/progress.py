@@ -12,6 +12,7 @@ import math
 
 from fastai.vision.all import *
 
+from .names import plot_name, shown_name
 from .model import *
 
 # %% ../nbs/03b_progress.ipynb #92749e8e

@@ -11,6 +11,7 @@ __all__ = ['plot_images']
 from fastai.vision.all import *
 from sklearn.neighbors import NearestNeighbors
 
+from .names import plot_name
 from .model import *
 from .learner import *
 from .latents import *
@@ -142,8 +143,8 @@ def plot_images(
     axs = ax if ax is not None else plt.subplots(1, n, figsize=(1.3*n, 1.75), layout='constrained', squeeze=False)[1][0]
     for a,im,t in zip(axs, images, titles):
         _show(a, im)
-        a.set_title(t, fontsize=8)
-    if title: axs[0].set_ylabel(title, fontsize=9)
+        a.set_title(plot_name(t), fontsize=8)
+    if title: axs[0].set_ylabel(plot_name(title), fontsize=9)
     return axs
 
 # %% ../nbs/06c_prototypes.ipynb #77369547

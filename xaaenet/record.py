@@ -35,7 +35,7 @@ def _row_name(lat, i, pictures):
     "Name of row `i`"
     item = lat.items[i]
     named = pictures == 'all' and isinstance(item, (str, Path))
-    return f'{Path(item).name} (row {i})' if named else f'row {i}'
+    return f'{shown_name(Path(item).name)} (row {i})' if named else f'row {i}'
 
 _because = {'': '', 'z': 'far from all training images', 'picture': 'z can’t paint it',
             'z and picture': 'far from all training images, and z can’t paint it'}

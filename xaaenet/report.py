@@ -14,6 +14,7 @@ from importlib.util import find_spec
 import PIL.features, PIL.Image
 from fastai.vision.all import *
 
+from .names import shown_name
 from .tasks import *
 from .learner import *
 from .latents import *
@@ -80,9 +81,9 @@ def _check_path(path):
     "Refuse a folder, and a place that can't be written to"
     path = Path(path).absolute()
     there = next(o for o in path.parents if o.exists())
-    if path.is_dir(): raise ValueError(f"{path} is a folder: name the HTML file to write in it.")
+    if path.is_dir(): raise ValueError(f"{shown_name(path)} is a folder: name the HTML file to write in it.")
     if not there.is_dir() or not os.access(path if path.exists() else there, os.W_OK):
-        raise ValueError(f"{path} can't be written: choose a folder that you may write to.")
+        raise ValueError(f"{shown_name(path)} can't be written: choose a folder that you may write to.")
 
 # %% ../nbs/09_report.ipynb #db46b5a3
 def _check_maps(maps):

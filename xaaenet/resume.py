@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from fastai.vision.all import *
 
+from .names import shown_name
 from .checkpoint import *
 from .checkpoint import _check_folder, _storable
 from .distributed import _first_does, _of_all
@@ -170,12 +171,17 @@ def clear(self:ResumeCallback):
     for f in self.files: f.unlink(missing_ok=True)
 
 # %% ../nbs/03e_resume.ipynb #d7c4025f
+def _hashes(frame):
+    "A hash of each row of a table; names that aren't UTF-8 count as they are shown"
+    try: return pd.util.hash_pandas_object(frame, index=False)
+    except UnicodeEncodeError: return _hashes(frame.apply(lambda column: column.map(shown_name)))
+
 def _data_sum(dl):
     "A checksum of the names of a loader's items, if they have any, as earlier versions have it"
     items = getattr(dl, 'items', None)
-    if isinstance(items, pd.DataFrame): return int(pd.util.hash_pandas_object(items, index=False).sum() % 2**32)
+    if isinstance(items, pd.DataFrame): return int(_hashes(items).sum() % 2**32)
     if items is None or not len(items) or not isinstance(items[0], (str, Path)): return None
-    return zlib.crc32('\n'.join(map(str, items)).encode())
+    return zlib.crc32('\n'.join(map(str, items)).encode(errors='surrogatepass'))
 
 @patch(as_prop=True)
 def run_settings(self:ResumeCallback):
@@ -231,8 +237,9 @@ def write(self:ResumeCallback,
     file = self.checkpoint_folder/f'{self.prefix}-{self.fits}-{self.train_iter:08}.safetensors'
     try: save_checkpoint(file, state)
     except OSError as e:
-        return warnings.warn(f"{file} couldn't be written ({e.strerror or e}): the training goes on, and an earlier "
-                             f"checkpoint stays if there is one. Make room, or see that {file.parent} is there.")
+        return warnings.warn(f"{shown_name(file)} couldn't be written ({e.strerror or e}): the training goes on, "
+                             "and an earlier checkpoint stays if there is one. Make room, or see that its folder "
+                             "is there.")
     keep = 1 if self.done.epochs == self.n_epoch else 2
     for f in self.files[keep:]: f.unlink(missing_ok=True)
 
@@ -275,9 +282,9 @@ def start_over(self:ResumeCallback,
 ):
     "Refuse the checkpoint of another run, or remove it"
     if self.strict:
-        raise ValueError(f"{file} is of another run ({changes}): call it with the same, or with `resume=False` to "
-                         "start over.")
-    if self.learn.logger is not noop: print(f'{file.name} is of another run ({changes}): started over')
+        raise ValueError(f"{shown_name(file)} is of another run ({changes}): call it with the same, or with "
+                         "`resume=False` to start over.")
+    if self.learn.logger is not noop: print(f'{shown_name(file.name)} is of another run ({changes}): started over')
     self.clear()
 
 # %% ../nbs/03e_resume.ipynb #408cbcf2

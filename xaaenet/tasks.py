@@ -17,6 +17,8 @@ from scipy.stats import rankdata
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import SplineTransformer
 
+from .names import printable, shown_name
+
 # %% ../nbs/00_tasks.ipynb #e6509413
 tasks = AttrDict() # The one instance of each task, by name; general tasks before special ones
 
@@ -309,15 +311,18 @@ def spoken_probs(self:Task, logits): # `[n, outputs]`
     return self.probs(logits).double().numpy()[:,-n:]
 
 # %% ../nbs/00_tasks.ipynb #af66e83b
-def _known(names): return ', '.join(names[:20]) + (', ...' if len(names) > 20 else '')
+def _known(names):
+    "The first names, as a text that can be shown"
+    return ', '.join(map(printable, names[:20])) + (', ...' if len(names) > 20 else '')
 
 def output_index(
     name, # Of an output
     names:list # Of all
 ) -> int:
     "Position of an output"
-    if str(name) in names: return names.index(str(name))
-    raise ValueError(f"There is no output '{name}': the outputs are {_known(names)}.")
+    for o in (shown_name(name), str(name)):
+        if o in names: return names.index(o)
+    raise ValueError(f"There is no output '{shown_name(name)}': the outputs are {_known(names)}.")
 
 @patch
 def default_output(self:Task, names): # Of the outputs

@@ -12,6 +12,7 @@ import math, textwrap
 
 from fastai.vision.all import *
 
+from .names import *
 from .tasks import output_index
 from .progress import _show
 from .association import _forest
@@ -27,14 +28,15 @@ def _plot_effects(ax, rows, most_flagged):
     _forest(ax, shown, 'effect', 'low', 'high', rows.verdict.str.startswith('used'))
     for i,(effect,why) in enumerate(zip(shown.effect, rows.why)):
         if not math.isfinite(effect): _sentence_at(ax, i, why)
-    ax.set(ylim=(-0.6, len(rows)-0.4), yticks=range(len(rows)), yticklabels=rows.cue,
+    ax.set(ylim=(-0.6, len(rows)-0.4), yticks=range(len(rows)), yticklabels=map(plot_name, rows.cue),
            xlabel='effect of an edit (logit SD for one SD of the cue)')
 
 # %% ../nbs/07d_verdict_plots.ipynb #f610ff81
 def _sentence_at(ax, y, text):
     "A sentence in place of a point, broken into lines"
     box = dict(fc='white', ec='none', pad=1, alpha=0.8)
-    ax.text(0.02, y, textwrap.fill(text, 76), transform=ax.get_yaxis_transform(), va='center', fontsize=6,
+    text = textwrap.fill(plot_name(text, 999), 76)
+    ax.text(0.02, y, text, transform=ax.get_yaxis_transform(), va='center', fontsize=6,
             color='0.35', clip_on=True, bbox=box)
 
 # %% ../nbs/07d_verdict_plots.ipynb #b9060bb3
@@ -83,10 +85,11 @@ def plot_cue(self:Verdicts,
     o = rows[rows.cue == name].iloc[0]
     axs = plt.subplots(1, 2, figsize=(8, 3), layout='constrained')[1] if ax is None else ax
     axs[0].scatter(self.cue_free[name], self.logits[:,self.outputs.index(o.output)], s=6, color='#4477aa', alpha=0.5)
-    axs[0].set(xlabel=f'{name}, freed of the label', ylabel=f'logit of {o.output}, freed of the label',
+    axs[0].set(xlabel=f'{plot_name(name)}, freed of the label',
+               ylabel=f'logit of {plot_name(o.output)}, freed of the label',
                title=f'correlation {o.r:.2f}, q={o.q:.2g}')
     self._plot_doses(axs[1], name, o.output)
-    axs[1].set_title(o.verdict)
+    axs[1].set_title(plot_name(o.verdict))
     return axs
 
 # %% ../nbs/07d_verdict_plots.ipynb #147c64f3
@@ -99,7 +102,7 @@ def _plot_doses(self:Verdicts, ax, name, output):
     else: ax.text(0.5, 0.5, 'no dose curve', ha='center', transform=ax.transAxes)
     ax.axhline(0, color='black', lw=0.8)
     ax.axvline(0, color='black', lw=0.8)
-    ax.set(xlabel=f'edit of {name} (SD)', ylabel='change of the logit (SD)')
+    ax.set(xlabel=f'edit of {plot_name(name)} (SD)', ylabel='change of the logit (SD)')
 
 # %% ../nbs/07d_verdict_plots.ipynb #ddf27e0c
 @patch

@@ -73,13 +73,13 @@ def _meta_column(name, v):
         raise ValueError(f"The column '{name}' of `meta` has {len(values)} different values that aren't numbers: group "
                          "them into 20 or fewer, or pass them as `groups` if rows belong together by them.")
     if len(values) == 2: values = values[1:]
-    return {f'{name}={u}': _is(v, u).astype(float).where(v.notna()).values for u in values}
+    return {f'{name}={shown_name(u)}': _is(v, u).astype(float).where(v.notna()).values for u in values}
 
 # %% ../nbs/07c_verdicts.ipynb #918b8603
 def _meta_columns(meta, taken):
     "All columns of `meta` as numbers, row by row; `taken` are the names of cues"
     cols = {}
-    for name,v in meta.items(): cols |= _meta_column(str(name), v)
+    for name,v in meta.items(): cols |= _meta_column(shown_name(name), v)
     both = sorted(set(cols) & set(taken))
     if both: raise ValueError(f"`meta` has columns with the names of cues ({', '.join(both)}): rename them.")
     return pd.DataFrame(cols)
@@ -100,7 +100,7 @@ def _subgroups_of(meta):
     for name,v in meta.items():
         v = _numbers(v)
         if _is_amount(v, 5): v = pd.qcut(v, 3, duplicates='drop')
-        for value in _values(v): yield f'{name}: {_in_words(value)}', _is(v, value).values
+        for value in _values(v): yield printable(f'{name}: {_in_words(value)}'), _is(v, value).values
 
 # %% ../nbs/07c_verdicts.ipynb #a87dd2a2
 def _subgroup_effect(ed, inside, j, setting):
