@@ -604,7 +604,8 @@ def random_walk(self:AAE,
 ) -> torch.Tensor: # `[B, dims]`
     "Walk each vector towards a random other decision, at a right angle to the boundary"
     task = self.task
-    axis, change = task.random_direction(task.logits(self.classify(z)), task.head(self.head.weight, self.head.offset)[0])
+    weight, _ = task.head(self.head.weight, self.head.offset)
+    axis, change = task.random_direction(task.logits(self.classify(z)), weight)
     return z + kappa * (change / axis.pow(2).sum(1).clamp_min(1e-12))[:,None] * axis
 
 # %% ../nbs/01_model.ipynb #f062e975
