@@ -216,7 +216,7 @@ def _marked(labels, to_number, name):
 # %% ../nbs/02a_data.ipynb #4be0c1a9
 def _check_lists(labels, name):
     "Refuse a label that isn't a list where an image may have several"
-    odd = next((i for i,o in enumerate(labels) if not is_iter(o) or isinstance(o, bytes)), None)
+    odd = next((i for i,o in enumerate(labels) if not is_iter(o) or isinstance(o, (bytes, tuple))), None)
     if odd is None: return
     raise ValueError(f"The label of {name(odd)} is {labels[odd]!r}, and an image that may have several labels needs a "
                      "list of them: make it a list, or use `CategoryBlock`.")
