@@ -121,7 +121,11 @@ class PlainBatches:
         if not self._looked_at: self._look_at(x)
         if isinstance(x, torch.Tensor): self.xb = (x.clamp(0, 1), *self.xb[1:])
 
-    def get_preds(self, ds_idx=1, dl=None, **kwargs):
+    def get_preds(self,
+        ds_idx=1, # 0: training set, 1: validation set
+        dl=None, # Another loader than that of `ds_idx`
+        **kwargs
+    ):
         "fastai's `get_preds`, also where the `dls` hold loaders of PyTorch's, which can't be copied"
         if dl is None and not hasattr(self.dls[ds_idx], 'new'): dl = self.dls[ds_idx]
         return super().get_preds(ds_idx, dl, **kwargs)

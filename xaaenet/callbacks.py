@@ -68,6 +68,7 @@ class OneGame:
     def add_cb(self,
         cb # A callback; a game takes the place of the one before
     ):
+        "Add a callback"
         if _is_game(cb): self.remove_cbs(self._grab_cbs(AdversarialGame))
         return super().add_cb(cb)
 
@@ -75,6 +76,7 @@ class OneGame:
     def added_cbs(self,
         cbs # Callbacks; a game takes the place of the learner's own for a while
     ):
+        "Have some more callbacks for a while"
         own = self._grab_cbs(AdversarialGame) if any(map(_is_game, L(cbs))) else []
         with self.removed_cbs(own), super().added_cbs(cbs): yield
 
