@@ -4,6 +4,7 @@ Three of fastai's names mean something else here: `DynamicUnet` and `UnetBlock` 
 `default_device` only returns the best device. fastai's own stay at `fastai.vision.models.unet` and
 `fastai.torch_core`."""
 from fastai.vision.all import *
+from xaaenet.names import shown_name, original_name
 from xaaenet.tasks import tasks, Task, as_task, loss_task, target_task
 from xaaenet.encoders import *
 from xaaenet.model import *
