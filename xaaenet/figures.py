@@ -154,14 +154,11 @@ def own_skill(self:Category, skill, k): return skill
 # %% ../nbs/08a_figures.ipynb #12a61629
 def gate_of(
     rows:Rows, # Of the report
-    verdicts=None, # What `learn.judge` found about cues
     units=None, # Group of each row, as numbers
     seed:int=0 # Of the permutations
 ) -> Skill:
-    "The test of the model's skill, from the verdicts if it was made there"
-    found = None if verdicts is None else verdicts.skill
-    if found is None or found.passed is None: found = rows.lat.skill(units, seed=seed)
-    return rows.task.own_skill(found, rows.k)
+    "The test of the model's skill on the rows of the report"
+    return rows.task.own_skill(rows.lat.skill(units, seed=seed), rows.k)
 
 # %% ../nbs/08a_figures.ipynb #f3906b08
 @dataclass
@@ -328,13 +325,12 @@ class Performance(Brief):
 # %% ../nbs/08a_figures.ipynb #22adbbcd
 def performance_of(
     rows:Rows, # Of the report
-    verdicts=None, # What `learn.judge` found about cues
     units=None, # Group of each row, as numbers
     n_boot:int=200, # Samples of the bootstrap
     seed:int=0 # Of the bootstrap and of permutations
 ) -> Performance:
     "How well the rows are predicted"
     figures = rows.task.key_figures(rows.lat, units, n_boot, seed)
-    return Performance(figures, gate_of(rows, verdicts, units, seed), grouped=units is not None,
+    return Performance(figures, gate_of(rows, units, seed), grouped=units is not None,
                        outputs=by_output(rows, units), confusion=confusion_of(rows),
                        calibration=calibration_of(rows, units))

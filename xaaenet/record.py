@@ -407,7 +407,7 @@ def gather(
     "Measure everything that a report says"
     rows = rows_of(lat, 0 if options.output is None else learn._output(options.output))
     run = run_model(learn, dl, rows, options, reference)
-    performance = performance_of(rows, options.verdicts, options.units, options.n_boot, options.seed)
+    performance = performance_of(rows, options.units, options.n_boot, options.seed)
     walks = _walks(run, options)
     return Record(lat.task, options.output, options.pictures, options.kappas, walks=walks,
                   summary=_summary(rows, run, options), performance=performance,
