@@ -77,10 +77,13 @@ def shown(cell, kind='text'):
     found = [{'text': o.get('text', ''), **o.get('data', {})} for o in cell.get('outputs', [])]
     return ' '.join(text(v) for o in found for k,v in o.items() if k.startswith(kind))
 
+# from the root of a file system: not the end of a URL, of `~/...`, or of a relative path, and no closing tag
+absolute = re.compile(r'(?<![\w/.~<>*)\]-])/(?:[\w.-]+/)+[\w.-]+')
+
 def faults(cell):
     "What is wrong with the saved outputs of a cell"
     d = directives(text(cell['source']))
-    path = re.search(r'/(opt|root|home|Users|srv|mnt|tmp)/\w\S*', shown(cell))
+    path = absolute.search(shown(cell))
     if any(o['output_type'] == 'error' for o in cell['outputs']): yield 'holds an error'
     if path: yield f'holds a path of the machine that it ran on, {path[0]}'
     if cell['outputs'] and d.get('eval') == 'false': yield 'is not run, and holds an output'
