@@ -1,16 +1,17 @@
 """Do fastai's verbs give the same predictions, whichever way a loader reached the learner?
 
-`python bench/fastai_verbs.py`
+`python bench/fastai_verbs.py [--all]`
 
 Each verb of `Learner` and `Interpretation` that takes a `dl`, a `dls` or items, times the `dls` with `Normalize` or
 without, times the loader (the learner's, the user's own, a `test_dl` of either, PyTorch's), times the learner before
 and after `export` and `load_learner`, times the workers (none, two that are forked, two that are spawned). A cell
 counts as equal where its numbers are within 1e-6 of those that the model gives for the images in [0, 1], read by
 Pillow. A loader of PyTorch's whose images were normalised has to be refused with the error that the docs have.
-Spawned workers take seconds to start, so there each loader is read by some of the verbs, each verb by some loader.
+Spawned workers take seconds to start: each loader is read by some of the verbs there, and by all of them with `--all`,
+which takes half an hour.
 """
 
-import itertools, tempfile, warnings
+import itertools, sys, tempfile, warnings
 from collections import Counter
 from contextlib import contextmanager
 from functools import partial
@@ -168,7 +169,7 @@ def started_by(method):
     finally: torch.multiprocessing.set_start_method(was, force=True)
 
 
-def count(table, cases, method, workers):
+def count(table, cases, method, workers, every):
     "A row for each kind of `dls` and learner"
     turn = 0
     for (name, case), who in itertools.product(cases.items(), ('trained', 'loaded')):
@@ -176,7 +177,7 @@ def count(table, cases, method, workers):
         for loader_name, dl in case.loaders(workers).items():
             for verb in verbs:
                 turn += 1
-                if method == 'spawn' and turn % 7: continue
+                if method == 'spawn' and not every and turn % 7: continue
                 result = outcome(case, learn, verb, loader_name, dl)
                 if result is None: continue
                 found[result] += 1
@@ -188,7 +189,7 @@ def count(table, cases, method, workers):
                   note=f"{found['equal']} equal, {found['refused']} refused as documented")
 
 
-def main():
+def main(every):
     warnings.filterwarnings('ignore')
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as tmp:
@@ -196,10 +197,10 @@ def main():
         cases = {k: Case(files, on, tmp) for k, on in (('plain dls', False), ('dls with Normalize', True))}
         references[:] = [cases['plain dls'].learn.reference()]
         table = Table('fastai_verbs')
-        count(table, cases, 'fork', 0)
+        count(table, cases, 'fork', 0, every)
         for method in ('fork', 'spawn'):
-            with started_by(method): count(table, cases, method, 2)
+            with started_by(method): count(table, cases, method, 2, every)
         table.end()
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__': main('--all' in sys.argv)

@@ -17,8 +17,8 @@ def _normalizes(dl):
     pipe = getattr(dl, 'after_batch', None)
     return isinstance(pipe, Pipeline) and bool(pipe.fs.filter(risinstance(Normalize)))
 
-def _strip_normalize(dl, own_rng=True):
-    "A copy of a loader without `Normalize`, which draws from a generator of its own or from that of `dl`"
+def _strip_normalize(dl, own_rng):
+    "A copy of a loader without `Normalize`; what isn't fastai's is returned as it is"
     if not isinstance(dl, DataLoader): return dl
     new = copy(dl)
     if own_rng: new.rng = copy(dl.rng)
@@ -33,12 +33,13 @@ def _strip_normalize(dl, own_rng=True):
 
 # %% ../nbs/01b_batches.ipynb #7d1b94c0
 def strip_normalize(
-    data # `DataLoaders` or a loader, as the user made them
+    data, # `DataLoaders` or a loader, as the user made them
+    own_rng:bool=True # Does the copy draw from a generator of its own? Otherwise both draw from the same
 ): # A copy whose batches are in [0, 1]; a loader that isn't fastai's is returned as it is
     "A copy of `data` without `Normalize`"
-    if not isinstance(data, DataLoaders): return _strip_normalize(data)
+    if not isinstance(data, DataLoaders): return _strip_normalize(data, own_rng)
     res = copy(data)
-    res.loaders = [_strip_normalize(dl) for dl in data.loaders]
+    res.loaders = [_strip_normalize(dl, own_rng) for dl in data.loaders]
     return res
 
 # %% ../nbs/01b_batches.ipynb #b1a00009
@@ -46,15 +47,20 @@ def _beyond(x):
     "By how much the values of `x` leave [0, 1] at most; a number that isn't finite leaves it by NaN"
     return max(-x.min().item(), x.max().item() - 1) if x.isfinite().all() else math.nan
 
-def _overshoots(x):
+def _change(x, clamped):
+    "How much clamping changed the image that it changed most, as a mean over its pixels; stays on the device"
+    return (x - clamped).abs().flatten(1).mean(1).amax()
+
+def _overshoots(x, augmented):
     "Do the values of `x` leave [0, 1] as interpolation and sharpening do: here and there, not over whole regions?"
-    if not _beyond(x) < 2: return False
+    if not _beyond(x) < 2 or not augmented and _change(x, x.clamp(0, 1)) > 0.02: return False
     side = max(2, min(x.shape[-2:])//8)
     return _beyond(F.avg_pool2d(x.as_subclass(torch.Tensor).float(), side, ceil_mode=True)) < 0.15
 
 # %% ../nbs/01b_batches.ipynb #f2470f52
 def check_images(
-    x:torch.Tensor # Images `[B, C, H, W]`
+    x:torch.Tensor, # Images `[B, C, H, W]`
+    augmented:bool=False # By a fastai loader's transforms? Then more is taken for overshoot
 ):
     "Raise an error that says what to do if `x` isn't a float image batch in [0, 1], apart from overshoot"
     if not isinstance(x, torch.Tensor) or x.dim() != 4:
@@ -63,7 +69,7 @@ def check_images(
     if not x.is_floating_point():
         raise TypeError(f"The images are of {x.dtype}, and floats in [0, 1] are needed: divide them by 255, or add "
                         "`IntToFloatTensor` to the batch transforms.")
-    if not x.numel() or _beyond(x) < 1e-3 or _overshoots(x): return
+    if not x.numel() or _beyond(x) < 1e-3 or _overshoots(x, augmented): return
     if not x.isfinite().all():
         raise ValueError("Some pixels are NaN or infinite: take these images out, or fill their pixels in.")
     raise ValueError(f"Pixel values must be in [0, 1], and a batch has {x.min().item():.3g} to {x.max().item():.3g}: "
@@ -72,22 +78,18 @@ def check_images(
 
 # %% ../nbs/01b_batches.ipynb #b1a0000c
 def to_images(
-    x:torch.Tensor # Images `[B, C, H, W]`
+    x:torch.Tensor, # Images `[B, C, H, W]`
+    augmented:bool=False # By a fastai loader's transforms? Then more is taken for overshoot
 ) -> torch.Tensor: # The same, in [0, 1]
     "Check that `x` is a batch of images, and clamp what overshoots"
-    check_images(x)
+    check_images(x, augmented)
     return x.clamp(0, 1)
 
 # %% ../nbs/01b_batches.ipynb #b1a00011
 def _plain(data):
     "`data`, or where it has a `Normalize` a copy without it that draws from the same generators"
     loaders = data.loaders if isinstance(data, DataLoaders) else [data]
-    if not any(map(_normalizes, loaders)): return data
-    stripped = [_strip_normalize(o, own_rng=False) for o in loaders]
-    if not isinstance(data, DataLoaders): return stripped[0]
-    new = copy(data)
-    new.loaders = stripped
-    return new
+    return strip_normalize(data, own_rng=False) if any(map(_normalizes, loaders)) else data
 
 # %% ../nbs/01b_batches.ipynb #b1a00012
 def _check_classes(old, new):
@@ -101,6 +103,8 @@ def _check_classes(old, new):
 # %% ../nbs/01b_batches.ipynb #b1a00013
 class PlainBatches:
     "In front of `Learner`: what it reads are images in [0, 1], whichever way the loader came"
+    _looked_at, _most = False, 0. # Was the first batch checked? How much was an image changed at most?
+
     @property
     def dls(self): return self.__dict__.get('_dls')
     @dls.setter
@@ -113,13 +117,7 @@ class PlainBatches:
     @dl.setter
     def dl(self, new):
         self._dl = _plain(new)
-        self._looked_at = False
-
-    def _split(self, b):
-        super()._split(b)
-        x = self.xb[0]
-        if not self._looked_at: self._look_at(x)
-        if isinstance(x, torch.Tensor): self.xb = (x.clamp(0, 1), *self.xb[1:])
+        self._looked_at, self._most = False, 0.
 
     def get_preds(self,
         ds_idx=1, # 0: training set, 1: validation set
@@ -130,10 +128,38 @@ class PlainBatches:
         if dl is None and not hasattr(self.dls[ds_idx], 'new'): dl = self.dls[ds_idx]
         return super().get_preds(ds_idx, dl, **kwargs)
 
+    def _split(self, b):
+        super()._split(b)
+        x = self.xb[0]
+        if not self._looked_at: self._look_at(x)
+        if isinstance(x, torch.Tensor): self.xb = (self._clamp(x), *self.xb[1:])
+
+    def all_batches(self):
+        "Go through the batches, and look back at how much was clamped"
+        super().all_batches()
+        self._look_back()
+
 # %% ../nbs/01b_batches.ipynb #b1a00015
 @patch
 def _look_at(self:PlainBatches, x):
     "Check the first images of a pass"
     self._looked_at = True
     watched = self.training and isinstance(x, torch.Tensor) and not x.isfinite().all()
-    if not watched: check_images(x)
+    if not watched: check_images(x, isinstance(self.dl, DataLoader))
+
+@patch
+def _clamp(self:PlainBatches, x):
+    "`x` in [0, 1]; how much that changed is noted"
+    res = x.clamp(0, 1)
+    most = _change(x.detach(), res.detach()).as_subclass(torch.Tensor)
+    self._most = torch.maximum(most, most.new_tensor(self._most))
+    return res
+
+@patch
+def _look_back(self:PlainBatches):
+    "Refuse a pass in which a batch after the first held something else than images"
+    most, limit = float(self._most), 0.2 if isinstance(self.dl, DataLoader) else 0.02
+    if most <= limit or math.isnan(most) and self.training: return
+    has = 'pixels that are NaN or infinite' if math.isnan(most) else f'pixels that leave it by {most:.2g} on average'
+    raise ValueError(f"Pixel values must be in [0, 1], and an image after the first batch has {has}: read all files in "
+                     "the same way, and take out transforms that leave [0, 1].")

@@ -22,7 +22,7 @@ from .images import *
 from .images import _orientation, _progress
 from .batches import *
 from .forms import *
-from .forms import _loaders
+from .forms import _is_image, _loaders
 from .latents import _in_order
 
 # %% ../nbs/07_cues.ipynb #dc8e33a2
@@ -394,13 +394,22 @@ def _chosen(names, channels):
     return [c for c in cues.values() if c.channels <= channels]
 
 # %% ../nbs/07_cues.ipynb #f76c6f7b
-def _from_batches(batches, names, device):
+def _from_batches(batches, names, device, augmented=False):
     "Rows of batches whose first part is images, and the cues that were measured"
     parts, chosen = [], []
     for x,*_ in batches:
-        if not parts: chosen = _chosen(names, to_images(x).shape[1])
-        parts.append(_measure(x.as_subclass(torch.Tensor).clamp(0, 1).to(device).float(), chosen))
+        x = to_images(x.as_subclass(torch.Tensor), augmented)
+        if not parts: chosen = _chosen(names, x.shape[1])
+        parts.append(_measure(x.to(device).float(), chosen))
     return torch.cat(parts) if parts else [], chosen
+
+# %% ../nbs/07_cues.ipynb #c4d2e1f7
+def _refuse_rows(items):
+    "Refuse rows, which only the dls of a learner can read"
+    if isinstance(items, (torch.Tensor, *_loaders)): return
+    if isinstance(items, pd.DataFrame) or not all(isinstance(o, (str, Path)) or _is_image(o) for o in items):
+        raise TypeError("Cues are measured in images, and these are rows: pass the paths of the files, or a loader, "
+                        "`learn.dls.test_dl(rows)`.")
 
 # %% ../nbs/07_cues.ipynb #9b561640
 def cue_table(
@@ -414,11 +423,12 @@ def cue_table(
     names = [names] if isinstance(names, str) else names
     _check_names(names)
     images = as_items(images)
+    _refuse_rows(images)
     if isinstance(images, torch.Tensor):
         values, chosen = _from_batches(zip(images.split(bs)), names, device or images.device)
     elif isinstance(images, _loaders):
         dl, _, unchanged = _in_order(images)
-        with unchanged: values, chosen = _from_batches(dl, names, device or 'cpu')
+        with unchanged: values, chosen = _from_batches(dl, names, device or 'cpu', isinstance(dl, DataLoader))
     else:
         if all(isinstance(o, (str, Path)) for o in images): index = list(map(shown_name, images))
         chosen = _chosen(names, 3)

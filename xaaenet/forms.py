@@ -23,7 +23,8 @@ def _is_image(o):
     "Is `o` one image in memory?"
     if isinstance(o, (PIL.Image.Image, bytes)): return True
     if isinstance(o, torch.Tensor): return o.dim() in (2, 3)
-    return isinstance(o, np.ndarray) and (o.ndim == 2 or o.ndim == 3 and o.shape[-1] <= 4)
+    if not isinstance(o, np.ndarray) or o.ndim not in (2, 3): return False
+    return o.ndim == 2 or o.shape[-1] <= 4 or o.shape[0] == 1
 
 def _image_of(o):
     "The image of a pair of an image and its target; what else `o` may be is left as it is"
@@ -57,13 +58,27 @@ def _stacked(items):
 # %% ../nbs/02b_forms.ipynb #f0b00013
 def _several(images, max_n):
     "The images in a sequence, a table or a generator, `max_n` of them at most"
+    if hasattr(images, '__len__') and not hasattr(images, '__iter__'): # a data set, which may never raise an IndexError
+        images = map(images.__getitem__, range(len(images)))
     if isinstance(images, (pd.DataFrame, L)): some = images[:max_n]
-    elif isinstance(images, (dict, set)) or not hasattr(images, '__iter__') and not hasattr(images, '__getitem__'):
+    elif isinstance(images, (dict, set)) or not hasattr(images, '__iter__'):
         raise TypeError(f"Images are needed, and {type(images).__name__} was given: pass paths, PIL images, arrays, "
                         "tensors [n, C, H, W] or a loader.")
     else: some = _stacked([_image_of(o) for o in islice(images, max_n)])
     if not len(some): raise ValueError("No images were given.")
     return some
+
+# %% ../nbs/02b_forms.ipynb #f0b00014
+def _is_batch(o):
+    "Is `o` a tensor of images, or an array of floats in the same form?"
+    if isinstance(o, np.ndarray): return o.ndim == 4 and o.dtype.kind == 'f'
+    return isinstance(o, torch.Tensor) and o.dim() > 3
+
+def _check_array(a):
+    "Refuse an array that may be one image with its channels in front, or a few gray ones"
+    if a.ndim != 3 or a.shape[0] not in (3, 4) or a.shape[-1] <= 4: return
+    raise ValueError(f"An array {list(a.shape)} may be one image or {a.shape[0]} gray ones: pass "
+                     "`array.transpose(1, 2, 0)` for one, `list(array)` for several.")
 
 # %% ../nbs/02b_forms.ipynb #f0b0000b
 def as_items(
@@ -72,8 +87,9 @@ def as_items(
 ): # A tensor `[n, C, H, W]`, a loader, or items such as paths and arrays
     "What `images` holds: a batch that is there, a loader, or items that have to be read"
     if isinstance(images, _loaders): return images
-    if isinstance(images, np.ndarray) and images.ndim == 4 and images.dtype.kind == 'f': images = torch.tensor(images)
-    if isinstance(images, torch.Tensor) and images.dim() > 3: return images[:max_n].as_subclass(torch.Tensor)
+    if isinstance(images, (list, tuple)) and len(images) and _is_batch(images[0]): images = images[0]
+    if isinstance(images, np.ndarray): _check_array(images)
+    if _is_batch(images): return torch.as_tensor(images)[:max_n].as_subclass(torch.Tensor)
     one = _one(images)
     return _several(images, max_n) if one is None else one
 
@@ -88,4 +104,5 @@ def to_readable(
     if isinstance(item, np.ndarray) and item.dtype.kind == 'f':
         raise TypeError("An array of floats may mean anything: pass `torch.tensor(array)` `[n, C, H, W]` in [0, 1], or "
                         "8-bit values.")
+    if isinstance(item, np.ndarray) and item.ndim == 3 and item.shape[-1] > 4: item = item[0]
     return np.asarray(read_image(item, 'L' if channels == 1 else 'RGB'))

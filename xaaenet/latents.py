@@ -376,17 +376,27 @@ class _chunks:
         have = 0
         with self.unaugmented:
             for x,*_ in self.dl:
-                x = x if have else to_images(x)
-                yield x.as_subclass(torch.Tensor).clamp(0, 1).cpu()
+                yield self._plain(x, have).as_subclass(torch.Tensor).cpu()
                 have += len(x)
                 if self.n is not None and have >= self.n: return
+
+    def _plain(self, x, have):
+        "A batch in [0, 1]"
+        try: return to_images(x, isinstance(self.dl, DataLoader))
+        except ValueError as e:
+            if not have: raise
+            raise ValueError(f"{str(e).rstrip('.')}. (In a batch after the first batch: are all files read alike?)") from e
 
 # %% ../nbs/05_latents.ipynb #209e0e7e
 @patch
 def _loader_of(self:AAELearner, items):
     "A loader of items, read as the learner's own dls read images"
+    if not hasattr(self.dls, 'test_dl') or not hasattr(self.dls.train, 'new'):
+        raise ValueError("This learner's dls hold loaders of PyTorch's, which can read no other items: pass a loader, or "
+                         "images as a tensor [n, C, H, W].")
     if isinstance(items, list): items = [to_readable(o, self.aae.input_channels) for o in items]
-    return self.dls.test_dl(items, num_workers=0)
+    few = len(items) < 500 # for which workers wouldn't pay
+    return self.dls.test_dl(items, **(dict(num_workers=0) if few else {}))
 
 @patch
 def _batches(self:AAELearner, images, max_n):

@@ -32,7 +32,7 @@ _escapes = re.compile(r'\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})')
 
 def _escaped(text, seen=_is_seen):
     "`text` with an escape for each character that isn't `seen`, and with its backslashes doubled where it has any"
-    if all(map(seen, text)) and not _escapes.search(text): return text
+    if (text.isprintable() and seen is _is_seen or all(map(seen, text))) and not _escapes.search(text): return text
     return ''.join(c if seen(c) else _escape(c) for c in text.replace('\\', r'\\'))
 
 def shown_name(
