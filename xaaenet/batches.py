@@ -1,4 +1,4 @@
-"""The one door to the learner: every loader loses `Normalize`, and what comes is an image in [0, 1]
+"""The one door to the learner: every loader loses `Normalize`, and the model gets images in [0, 1]
 
 Docs: https://xaaenet.github.io/xaaenet/batches.html.md"""
 
@@ -43,7 +43,7 @@ def strip_normalize(
 
 # %% ../nbs/01b_batches.ipynb #b1a00009
 def _beyond(x):
-    "By how much the values of `x` leave [0, 1] at most; a number that isn't finite leaves it by NaN"
+    "How far the values of `x` leave [0, 1] at most; NaN if one of them isn't finite"
     return max(-x.min().item(), x.max().item() - 1) if x.isfinite().all() else math.nan
 
 def _overshoots(x):
@@ -80,7 +80,7 @@ def to_images(
 
 # %% ../nbs/01b_batches.ipynb #b1a00011
 def _plain(data):
-    "`data`, or where it has a `Normalize` a copy without it that draws from the same generators"
+    "`data`, or a copy without its `Normalize` that draws from the same generators"
     loaders = data.loaders if isinstance(data, DataLoaders) else [data]
     if not any(map(_normalizes, loaders)): return data
     stripped = [_strip_normalize(o, own_rng=False) for o in loaders]
@@ -100,7 +100,7 @@ def _check_classes(old, new):
 
 # %% ../nbs/01b_batches.ipynb #b1a00013
 class PlainBatches:
-    "In front of `Learner`: what it reads are images in [0, 1], whichever way the loader came"
+    "A base before `Learner`, which then reads images in [0, 1] from every loader"
     @property
     def dls(self): return self.__dict__.get('_dls')
     @dls.setter
@@ -123,10 +123,10 @@ class PlainBatches:
 
     def get_preds(self,
         ds_idx=1, # 0: training set, 1: validation set
-        dl=None, # Another loader than that of `ds_idx`
+        dl=None, # A loader to read instead of that of `ds_idx`
         **kwargs
     ):
-        "fastai's `get_preds`, also where the `dls` hold loaders of PyTorch's, which can't be copied"
+        "fastai's `get_preds`, also with PyTorch loaders in the `dls`, which can't be copied"
         if dl is None and not hasattr(self.dls[ds_idx], 'new'): dl = self.dls[ds_idx]
         return super().get_preds(ds_idx, dl, **kwargs)
 
