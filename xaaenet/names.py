@@ -1,4 +1,4 @@
-"""How names of files and classes appear in everything that the library prints, draws or writes, and what its objects print about themselves
+"""How names of files and classes are printed, drawn and written, and how objects print
 
 Docs: https://xaaenet.github.io/xaaenet/names.html.md"""
 
