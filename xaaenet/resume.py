@@ -238,7 +238,7 @@ def write(self:ResumeCallback,
     try: save_checkpoint(file, state)
     except OSError as e:
         return warnings.warn(f"{shown_name(file)} couldn't be written ({e.strerror or e}): the training goes on, "
-                             "and an earlier checkpoint stays if there is one. Make room, or make sure that "
+                             "and an earlier checkpoint stays if there is one. Free some space, or make sure that "
                              "its folder exists.")
     keep = 1 if self.done.epochs == self.n_epoch else 2
     for f in self.files[keep:]: f.unlink(missing_ok=True)
