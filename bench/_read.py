@@ -27,7 +27,7 @@ def lines(
 
 
 def _cells(line):
-    "Name, value, bound, met and note of a row; a line without a value has the first alone"
+    "Name, value, bound, met and note of a row; a line without a value has only the first"
     m = _row.match(line)
     if m is None: return [line.strip(), '', '', '', '']
     return [(m[1] or m[2]).rstrip(), *(o or '' for o in m.groups()[2:])]

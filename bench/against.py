@@ -4,9 +4,9 @@
 
 Two processes, one with each package, take steps in turn and never at once, so that a machine that is slow for a
 minute slows both. ResNet34, 8 random images of 176 px, no pretrained weights. Steps are those after a first in a row,
-with the memory of freed tensors kept as `fit` keeps it on a CPU: four of the adversarial phase, which are as long as one
-of any other, since short turns scatter more. The bound is on the median of the ratios of the
-rounds, this checkout to the other.
+with the memory of freed tensors kept as `fit` keeps it on a CPU: four of the adversarial phase, which take as long as
+one of any other, since short turns scatter more. The bound is on the median of the ratios of the rounds, this checkout
+to the other.
 """
 
 import os, subprocess, sys, time, warnings

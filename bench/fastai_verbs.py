@@ -1,4 +1,4 @@
-"""Do fastai's verbs give the same predictions, whichever way a loader reached the learner?
+"""Do fastai's verbs (methods) give the same predictions, whichever way a loader reached the learner?
 
 `python bench/fastai_verbs.py [--all]`
 
@@ -6,9 +6,9 @@ Each verb of `Learner` and `Interpretation` that takes a `dl`, a `dls` or items,
 without, times the loader (the learner's, the user's own, a `test_dl` of either, PyTorch's), times the learner before
 and after `export` and `load_learner`, times the workers (none, two that are forked, two that are spawned). A cell
 counts as equal where its numbers are within 1e-6 of those that the model gives for the images in [0, 1], read by
-Pillow. A loader of PyTorch's whose images were normalised has to be refused with the error that the docs have.
-Spawned workers take seconds to start: each loader is read by some of the verbs there, and by all of them with `--all`,
-which takes half an hour.
+Pillow. A PyTorch loader whose images were normalised has to be refused with the documented error.
+Spawned workers take seconds to start: with them only some pairs of loader and verb are tried, and all of them with
+`--all`, which takes half an hour.
 """
 
 import itertools, sys, tempfile, warnings
@@ -121,7 +121,7 @@ verbs = {
     'top_losses': (_top_losses, 'top'), 'learn.dls = ...': (_replaced, 'probs'), 'latents': (_latents, 'probs'),
     'counterfactuals': (_counterfactuals, 'probs'),
 }
-fastai_only = {'tta', 'confusion_matrix'}  # of a loader of PyTorch's fastai asks what it doesn't have
+fastai_only = {'tta', 'confusion_matrix'}  # fastai asks a PyTorch loader for what it doesn't have
 
 
 def expected(case, what):
@@ -135,7 +135,7 @@ def expected(case, what):
 
 
 def outcome(case, learn, verb, loader_name, dl):
-    "'equal', 'refused' as documented, or what else came"
+    "'equal', 'refused' as documented, or whatever else happened"
     if loader_name.startswith('PyTorch') and verb in fastai_only: return None
     f, what = verbs[verb]
     try: got = f(learn, dl)
@@ -162,7 +162,7 @@ def of_items(case, learn):
 
 @contextmanager
 def started_by(method):
-    "Worker processes are started so"
+    "Start worker processes by this method"
     was = torch.multiprocessing.get_start_method()
     torch.multiprocessing.set_start_method(method, force=True)
     try: yield

@@ -1,7 +1,7 @@
 """Does every pass over a loader work with worker processes that aren't forked, as on Windows, macOS and Python 3.14?
 
 `python bench/workers.py forkserver spawn` runs all of them with each of these start methods (a spawned process imports
-everything first, so that takes minutes); `forkserver:all spawn:latents,images` only those that are named.
+everything first, so that takes minutes); `forkserver:all spawn:latents,images` runs only those that are named.
 Prints `ok` or `FAIL` for each, and exits 1 on any FAIL.
 """
 import multiprocessing, sys, tempfile, warnings

@@ -40,8 +40,8 @@ def _labels_of(lat, rows=slice(None)):
 # %% ../nbs/07a_association.ipynb #2abfff54
 class _Asked(NamedTuple):
     "Which output was asked for"
-    name:str # Among those that have a logit to speak for them; None for all
-    turned:str # The first of two classes, which speaks by the other's logit with its sign turned; None if it isn't that
+    name:str # The output whose logit is looked at; None for all
+    turned:str # The first of two classes, if asked for: it has the other's logit with its sign turned; else None
 
 def _asked_for(task, names, output):
     "The `_Asked` of an output of the task by its name"
@@ -62,7 +62,7 @@ def _turned(table, output):
 
 # %% ../nbs/07a_association.ipynb #1db8a298
 def _check_asked(learn, names, output):
-    "Refuse cues and outputs that there aren't, before anything is computed; which output was asked for"
+    "Refuse unknown cues and outputs before anything is computed; returns which output was asked for"
     _check_names([names] if isinstance(names, str) else names)
     return _asked_for(learn.aae.task, learn.output_names(), output)
 

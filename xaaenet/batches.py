@@ -1,4 +1,4 @@
-"""The one door to the learner: every loader loses `Normalize`, and what comes is an image in [0, 1]
+"""The one door to the learner: every loader loses `Normalize`, and the model gets images in [0, 1]
 
 Docs: https://xaaenet.github.io/xaaenet/batches.html.md"""
 
@@ -17,6 +17,7 @@ def _normalizes(dl):
     pipe = getattr(dl, 'after_batch', None)
     return isinstance(pipe, Pipeline) and bool(pipe.fs.filter(risinstance(Normalize)))
 
+# %% ../nbs/01b_batches.ipynb #b1a00020
 def _strip_normalize(dl, own_rng):
     "A copy of a loader without `Normalize`; what isn't fastai's is returned as it is"
     if not isinstance(dl, DataLoader): return dl
@@ -44,7 +45,7 @@ def strip_normalize(
 
 # %% ../nbs/01b_batches.ipynb #b1a00009
 def _beyond(x):
-    "By how much the values of `x` leave [0, 1] at most; a number that isn't finite leaves it by NaN"
+    "How far the values of `x` leave [0, 1] at most; NaN if one of them isn't finite"
     return max(-x.min().item(), x.max().item() - 1) if x.isfinite().all() else math.nan
 
 def _change(x, clamped):
@@ -87,7 +88,7 @@ def to_images(
 
 # %% ../nbs/01b_batches.ipynb #b1a00011
 def _plain(data):
-    "`data`, or where it has a `Normalize` a copy without it that draws from the same generators"
+    "`data`, or a copy without its `Normalize` that draws from the same generators"
     loaders = data.loaders if isinstance(data, DataLoaders) else [data]
     return strip_normalize(data, own_rng=False) if any(map(_normalizes, loaders)) else data
 
@@ -102,7 +103,7 @@ def _check_classes(old, new):
 
 # %% ../nbs/01b_batches.ipynb #b1a00013
 class PlainBatches:
-    "In front of `Learner`: what it reads are images in [0, 1], whichever way the loader came"
+    "A base before `Learner`, which then reads images in [0, 1] from every loader"
     _looked_at, _most = False, 0. # Was the first batch checked? How much was an image changed at most?
 
     @property
@@ -119,15 +120,6 @@ class PlainBatches:
         self._dl = _plain(new)
         self._looked_at, self._most = False, 0.
 
-    def get_preds(self,
-        ds_idx=1, # 0: training set, 1: validation set
-        dl=None, # Another loader than that of `ds_idx`
-        **kwargs
-    ):
-        "fastai's `get_preds`, also where the `dls` hold loaders of PyTorch's, which can't be copied"
-        if dl is None and not hasattr(self.dls[ds_idx], 'new'): dl = self.dls[ds_idx]
-        return super().get_preds(ds_idx, dl, **kwargs)
-
     def _split(self, b):
         super()._split(b)
         x = self.xb[0]
@@ -139,6 +131,17 @@ class PlainBatches:
         super().all_batches()
         self._look_back()
 
+# %% ../nbs/01b_batches.ipynb #b1a00022
+@patch
+def get_preds(self:PlainBatches,
+    ds_idx=1, # 0: training set, 1: validation set
+    dl=None, # A loader to read instead of that of `ds_idx`
+    **kwargs
+):
+    "fastai's `get_preds`, also with PyTorch loaders in the `dls`, which can't be copied"
+    if dl is None and not hasattr(self.dls[ds_idx], 'new'): dl = self.dls[ds_idx]
+    return super(PlainBatches, self).get_preds(ds_idx, dl, **kwargs)
+
 # %% ../nbs/01b_batches.ipynb #b1a00015
 @patch
 def _look_at(self:PlainBatches, x):
@@ -147,6 +150,7 @@ def _look_at(self:PlainBatches, x):
     watched = self.training and isinstance(x, torch.Tensor) and not x.isfinite().all()
     if not watched: check_images(x, isinstance(self.dl, DataLoader))
 
+# %% ../nbs/01b_batches.ipynb #b1a00024
 @patch
 def _clamp(self:PlainBatches, x):
     "`x` in [0, 1]; how much that changed is noted"
@@ -155,6 +159,7 @@ def _clamp(self:PlainBatches, x):
     self._most = torch.maximum(most, most.new_tensor(self._most))
     return res
 
+# %% ../nbs/01b_batches.ipynb #b1a00025
 @patch
 def _look_back(self:PlainBatches):
     "Refuse a pass in which a batch after the first held something else than images"

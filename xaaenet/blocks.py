@@ -1,4 +1,4 @@
-"""How many inputs and targets the blocks of a `DataBlock` give, and whether a row of encoded labels is one
+"""How many inputs and targets a `DataBlock` gives, and whether encoded labels are rows of 0 and 1
 
 Docs: https://xaaenet.github.io/xaaenet/blocks.html.md"""
 
@@ -37,7 +37,7 @@ def _check_parts(dls, b):
 
 # %% ../nbs/01b_blocks.ipynb #4be0c1a6
 def _values(o):
-    "The values of an encoded label as a list, also of one that is a single value"
+    "The values of an encoded label as a list, even if it is a single value"
     try: return list(o)
     except TypeError: return [o]
 
@@ -53,7 +53,7 @@ def _odd_marks(row, vocab):
 
 # %% ../nbs/01b_blocks.ipynb #8b42f1db
 def _row_fault(label, row, encodes, vocab):
-    "What is wrong with an encoded label whose values `row` are 0 or 1: too many, too few, or nothing for a tensor"
+    "What is wrong with an encoded label whose values `row` are 0 or 1: their number, or a type that makes no tensor"
     if len(row) != len(vocab):
         names = ', '.join(map(str, vocab))
         return f"has {len(row)} values, and there are {len(vocab)} labels ({names}): give one for each"

@@ -20,7 +20,7 @@ from fastai.callback.tracker import TrackerCallback
 class AdversarialGame(Callback):
     "Take turns in the adversarial phase, and keep the discriminator learning in the others"
     order,run_valid = MixedPrecision.order+20,False
-    name = "adversarial_game" # of classes made from it, too
+    name = "adversarial_game" # also that of subclasses
     def __init__(self,
         n_disc:int=1, # Discriminator steps in a row
         n_gen:int=1, # Generator steps in a row
@@ -52,7 +52,7 @@ def set_turns(self:AdversarialGame,
 # %% ../nbs/03a_callbacks.ipynb #d9c2b7f1
 @contextmanager
 def _same_turns(games):
-    "Whatever happens, `games` have their turns of before afterwards"
+    "Give `games` their old turns back in the end, whatever happens"
     was = [(o, dict(n_disc=o.n_disc, n_gen=o.n_gen, adaptive=o.adaptive)) for o in games]
     try: yield
     finally:
@@ -64,9 +64,9 @@ def _is_game(cb):
     return issubclass(cb if isinstance(cb, type) else type(cb), AdversarialGame)
 
 class OneGame:
-    "For a `Learner` in which one `AdversarialGame` plays at a time"
+    "A base before `Learner` that keeps to one `AdversarialGame` at a time"
     def add_cb(self,
-        cb # A callback; a game takes the place of the one before
+        cb # A callback; a game replaces the one before
     ):
         "Add a callback"
         if _is_game(cb): self.remove_cbs(self._grab_cbs(AdversarialGame))
@@ -74,7 +74,7 @@ class OneGame:
 
     @contextmanager
     def added_cbs(self,
-        cbs # Callbacks; a game takes the place of the learner's own for a while
+        cbs # Callbacks; a game replaces the learner's own meanwhile
     ):
         "Have some more callbacks for a while"
         own = self._grab_cbs(AdversarialGame) if any(map(_is_game, L(cbs))) else []
@@ -187,7 +187,7 @@ class KeepBest(TrackerCallback):
     def __init__(self,
         monitor:str='pred', # A column of the metrics table
         min_delta:float=0., # Smallest change that counts
-        comp=None # `np.less` or `np.greater`: which is better? The lower of a loss, and of each part of it, by default
+        comp=None # `np.less` or `np.greater`: which is better? Not needed for a loss and its parts
     ):
         self.state, self.holds = None, False
         self.change, self.better = min_delta, comp
@@ -251,8 +251,8 @@ def _no_best(self:KeepBest):
 @patch
 def settle(self:KeepBest,
     learn # The learner that was fitted
-) -> bool: # Were they others?
-    "See that the model has the best epoch's weights, and let go of the copy"
+) -> bool: # Did it have others?
+    "Make sure that the model has the best epoch's weights, and drop the copy"
     best, self.state, self.holds = self.state, None, False
     if best is None: return False
     now = learn.aae.state_dict()

@@ -109,7 +109,7 @@ def _sync_to_disk(path):
 # %% ../nbs/03c_checkpoint.ipynb #18fe5b93
 def _write(path, save):
     "Write by `save(tmp)` and rename, so that `path` is either the old file or the new one, also after a power cut"
-    name = os.fsdecode(os.fsencode(path.name)[:200]) # with the rest it may be no longer than 255 bytes
+    name = os.fsdecode(os.fsencode(path.name)[:200]) # the whole may have 255 bytes at most
     tmp = path.with_name(f'.{name}.{os.getpid()}')
     try:
         save(tmp)
@@ -132,7 +132,7 @@ def _check_folder(folder):
 
 # %% ../nbs/03c_checkpoint.ipynb #0bd6d102
 def _make_room(path):
-    "The path of a file to write, whose folder is there now"
+    "The path of a file to write, after making its folder"
     path = Path(path)
     if path.is_dir(): raise ValueError(f"{path} is a folder: name the file to write in it.")
     try: path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ class DamagedCheckpoint(ValueError): "A checkpoint file that can't be trusted"
 
 @contextlib.contextmanager
 def _utf8(path):
-    "A path to the file at `path` that safetensors can open: by its number if its name isn't UTF-8"
+    "A path to the same file that safetensors can open: by the file's descriptor if its name isn't UTF-8"
     if shown_name(path) == str(path): yield path
     else:
         with open(path, 'rb') as f: yield f'/dev/fd/{f.fileno()}'

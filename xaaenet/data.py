@@ -62,7 +62,7 @@ def _check_sizes(dls, n_procs=1):
 
 # %% ../nbs/02a_data.ipynb #0b0e1fb1
 def _check_loss(loss_func, y, n_out, task=None):
-    "Call the prediction loss once, on logits of 0; gives the task, told from targets and loss by default"
+    "Call the prediction loss once, on logits of 0; returns the task, by default that of targets and loss"
     if not isinstance(y, torch.Tensor):
         raise ValueError(f"The targets are {type(y).__name__}, and a tensor of categories, labels or scores is needed: "
                          "give the `DataBlock` one of their blocks.")
@@ -105,7 +105,7 @@ def _check_one_output(vocab):
 def _count_outputs(dls, y, n_out):
     "Outputs of the head: `n_out`, or as many as `dls` need"
     n_out = ifnone(n_out, get_c(dls))
-    if not n_out: raise ValueError("The number of outputs can't be told from the dls: set `dls.c`, or pass `n_out`.")
+    if not n_out: raise ValueError("The dls don't say how many outputs are needed: set `dls.c`, or pass `n_out`.")
     if type(y) is TensorCategory and n_out < 2: _check_one_output(list(getattr(dls.train_ds, 'vocab', None) or ()))
     return n_out
 
@@ -164,12 +164,12 @@ def _check_missing(labels, name):
 
 # %% ../nbs/02a_data.ipynb #b8a1f6e4
 def _is_known(c, vocab):
-    "Is a class in the vocabulary? What can't be looked up isn't"
+    "Is a class in the vocabulary? If it can't be looked up, it isn't"
     try: return c in vocab
     except TypeError: return False
 
 def _check_known(classes, vocab, name, training=False):
-    "Refuse classes that the vocabulary lacks, which is the training set's or the user's own"
+    "Refuse classes that aren't in the vocabulary, be it the training set's or the user's own"
     unknown = [(i,c) for i,o in enumerate(classes) for c in o if not _is_known(c, vocab)]
     if not unknown: return
     these = list(dict.fromkeys(str(c) for _,c in unknown))
@@ -194,13 +194,13 @@ def _warn_of_rare(counts, vocab):
 def _warn_of_look_alikes(vocab):
     "Warn of classes whose names look the same"
     for alike in look_alikes(vocab):
-        warnings.warn(f"The classes {_some(alike)} look the same and are {len(alike)} to the model: their names differ "
-                      "only in their Unicode normal form, so if one class is meant give them one name, by "
+        warnings.warn(f"The classes {_some(alike)} look the same and are {len(alike)} classes to the model: their "
+                      "names differ only in their Unicode normal form, so if you mean one class, give it one name, by "
                       "`unicodedata.normalize('NFC', name)`.")
 
 # %% ../nbs/02a_data.ipynb #4be0c1a7
 def _marked(labels, to_number, name):
-    "Classes of each item by rows of 0 and 1; a row with anything else, or of another length, is refused"
+    "Classes of each item from rows of 0 and 1; a row with anything else, or of another length, is refused"
     vocab, rows = list(to_number.vocab), [_values(o) for o in labels]
     odd = {name(i): _odd_marks(row, vocab) for i,row in enumerate(rows)}
     odd = [f'{item} ({what})' for item,what in odd.items() if what]
@@ -346,14 +346,14 @@ def _files_of(dls):
 
 # %% ../nbs/02a_data.ipynb #fcade7fa
 def _passed_over(folder, images):
-    "How many files of a folder aren't taken for images, by extension, and how to check them; empty if all are"
+    "How many files of a folder aren't taken for images, by extension, and how to check them; empty if all files are"
     others = set(get_files(folder)) - set(images)
     kinds = Counter(shown_name(o.suffix.lower()) or 'without an extension' for o in others)
     if not kinds: return ''
     counts = ', '.join(f'{n:,} {kind}' for kind,n in sorted(kinds.items(), key=lambda o: (-o[1], o[0]))[:10])
     more = ', ...' if len(kinds) > 10 else ''
-    return (f" Passed over by their extension: {counts}{more}; if these are images with a reader of their own, check "
-            "them with it, by `check_files(dls)`.")
+    return (f" Passed over by their extension: {counts}{more}; if these are images that need their own reader, "
+            "check them with `check_files(dls)`.")
 
 # %% ../nbs/02a_data.ipynb #1f17ba07
 def _files_in(source):

@@ -1,4 +1,4 @@
-"""A file with all that predicts and explains, and nothing of a single image
+"""A file with everything that you need to predict and explain, and nothing of a single image
 
 Docs: https://xaaenet.github.io/xaaenet/export.html.md"""
 
@@ -30,11 +30,11 @@ def _newest_reference(self:AAELearner):
 # %% ../nbs/05d_export.ipynb #1a2d337b
 @patch
 def _to_export(self:AAELearner, reference):
-    "The statistics that go into a file, with the checksum of the weights that they are of; None without"
+    "The statistics that go into a file, with the checksum of their weights; None if there are none"
     loaded = not self._has_data() and getattr(self, '_usual', None) is None
     if reference is False or reference is True and loaded: return None
     try: usual = self._newest_reference() if reference is True else reference
-    except Exception as e: # whatever it is, it mustn't cost the file
+    except Exception as e: # no error may cost the file
         warnings.warn(f"The learner is exported without a reference, so it can't flag images elsewhere: {e}")
         return None
     return vars(usual.statistics()), _fingerprint(self.aae)

@@ -278,7 +278,7 @@ class Confusion(Brief):
     "Which class is taken for which"
     names:list # Of the classes
     counts:np.ndarray # `[true class, predicted class]`
-    mix_ups:list # Of many classes the most common ones: true class, predicted class, images; else None
+    mix_ups:list # The most common ones if there are many classes: true class, predicted class, images; else None
 
 # %% ../nbs/08a_figures.ipynb #550a66b4
 @patch

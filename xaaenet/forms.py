@@ -1,4 +1,4 @@
-"""A path, an image, an array, a tensor, a generator, a loader: one function tells what was passed
+"""A path, an image, an array, a tensor, a generator, a loader: one function finds out what you passed
 
 Docs: https://xaaenet.github.io/xaaenet/forms.html.md"""
 
@@ -26,8 +26,9 @@ def _is_image(o):
     if not isinstance(o, np.ndarray) or o.ndim not in (2, 3): return False
     return o.ndim == 2 or o.shape[-1] <= 4 or o.shape[0] == 1
 
+# %% ../nbs/02b_forms.ipynb #f0b00015
 def _image_of(o):
-    "The image of a pair of an image and its target; what else `o` may be is left as it is"
+    "The image of a pair of an image and its target; anything else is left as it is"
     pair = isinstance(o, tuple) and len(o) > 1 and _is_image(o[0]) and not _is_image(o[1])
     return o[0] if pair and not isinstance(o[1], Path) else o
 
@@ -39,8 +40,9 @@ def _one_file(path):
         raise ValueError(f"{name} is a folder: pass the images in it, `get_image_files('{name}')`.")
     return [Path(path)]
 
+# %% ../nbs/02b_forms.ipynb #f0b00017
 def _one(o):
-    "`o` as what it holds, if it is a single image or file; None otherwise"
+    "A single image or file as items; None if `o` is neither"
     if isinstance(o, (str, Path)): return _one_file(o)
     image = _image_of(o)
     if not _is_image(image): return None
@@ -83,9 +85,9 @@ def _check_array(a):
 # %% ../nbs/02b_forms.ipynb #f0b0000b
 def as_items(
     images, # In any of the forms above
-    max_n:int=None # As many of the first ones; all by default. A loader is left as it is
+    max_n:int=None # How many, from the first on; all by default. A loader is left as it is
 ): # A tensor `[n, C, H, W]`, a loader, or items such as paths and arrays
-    "What `images` holds: a batch that is there, a loader, or items that have to be read"
+    "What `images` holds: a ready batch, a loader, or items that have to be read"
     if isinstance(images, _loaders): return images
     if isinstance(images, (list, tuple)) and len(images) and _is_batch(images[0]): images = images[0]
     if isinstance(images, np.ndarray): _check_array(images)
@@ -95,10 +97,10 @@ def as_items(
 
 # %% ../nbs/02b_forms.ipynb #f0b00010
 def to_readable(
-    item, # A path, an image in memory, or a row that is the user's own
+    item, # A path, an image in memory, or a row of the user's
     channels:int # Of the model
-): # What the transforms of any dls can begin with
-    "An image in memory as an array with 8 bits and the right channels; what else `item` may be is left as it is"
+): # Something that any dls can read
+    "An image in memory as an 8-bit array with the right channels; anything else is left as it is"
     if isinstance(item, torch.Tensor) and _is_image(item): item = item.as_subclass(torch.Tensor).numpy()
     if not _is_image(item) or channels not in (1, 3): return item
     if isinstance(item, np.ndarray) and item.dtype.kind == 'f':

@@ -1,4 +1,4 @@
-"""What tells one image from another: the file that it comes from, or its pixels
+"""How an image is recognised: by the file that it comes from, or by its pixels
 
 Docs: https://xaaenet.github.io/xaaenet/identity.html.md"""
 
@@ -38,7 +38,7 @@ def _file_of(o):
 
 # %% ../nbs/02c_identity.ipynb #08468dcd
 def _as_bytes(a):
-    "Values of bytes where `a` has them, or has values in [0, 1]; else floats"
+    "`a` as bytes, if its values are those of bytes or lie in [0, 1]; else as floats"
     if a.dtype.kind == 'b' or a.dtype.kind == 'f' and a.size and 0 <= a.min() and a.max() <= 1: a = (a*255.).round()
     whole = a.size and a.min() >= 0 and a.max() <= 255 and (a == a.astype(np.uint8)).all()
     return a.astype(np.uint8) if whole else a.astype(np.float64)
@@ -63,9 +63,9 @@ def _checksum(o):
 
 # %% ../nbs/02c_identity.ipynb #9f1b9507
 class Identity(NamedTuple):
-    "What tells an image from others"
+    "How an image is recognised"
     file:object=None # Its path as the data set has it; None if it's no file
-    source:str=None # The same text for the same image; None where that can't be told
+    source:str=None # The same text for the same image; None if there can be none
 
 _in_memory = np.ndarray, torch.Tensor, PIL.Image.Image, bytes
 
@@ -73,7 +73,7 @@ _in_memory = np.ndarray, torch.Tensor, PIL.Image.Image, bytes
 def identity_of(
     o # What an image is made of: a path, an array, ...
 ) -> Identity:
-    "What tells the image that is made of `o` from others"
+    "The identity of the image that is made of `o`"
     file = _file_of(o)
     if file is not None: return Identity(file, f'file:{_canonical(file)}')
     if not isinstance(o, _in_memory): return Identity()
@@ -82,7 +82,7 @@ def identity_of(
 def kind_of(
     source:str # Of an `Identity`
 ) -> str: # 'file', 'pixels' or 'bytes'; None if the image isn't known
-    "With which other images an image can be compared"
+    "The kind of a source: only sources of one kind can be compared"
     return None if source is None else source.split(':', 1)[0]
 
 # %% ../nbs/02c_identity.ipynb #f327c537
@@ -108,7 +108,7 @@ def _origin_in_lists(tl):
 
 # %% ../nbs/02c_identity.ipynb #ceb26547
 def _list_of(ds):
-    "The list of what a data set has, one a row; None if there is none"
+    "The list that a data set keeps, an entry for each row; None if there is none"
     if isinstance(ds, torch.utils.data.TensorDataset): return ds.tensors[0]
     lists = [getattr(ds, k, None) for k in ('samples', 'items', 'data')] + [ds]
     kinds = list, tuple, L, np.ndarray, torch.Tensor
@@ -116,7 +116,7 @@ def _list_of(ds):
 
 # %% ../nbs/02c_identity.ipynb #95de33ea
 def _origin(ds):
-    "The function from a row of a data set to what its image is made of, None of what that can't be told"
+    "The function from a row of a data set to what its image is made of, or to the row's number if that is unknown"
     if isinstance(ds, torch.utils.data.Subset):
         whole = _origin(ds.dataset)
         return lambda i: whole(ds.indices[i])
@@ -132,8 +132,8 @@ def _origin(ds):
 def identities(
     ds, # Data set
     rows=None # Which; all by default
-) -> list: # An `Identity` a row
-    "What tells the images of a data set from others"
+) -> list: # An `Identity` for each row
+    "The identities of the images of a data set"
     origin = _origin(ds)
     _real_folder.cache_clear() # links may have changed
     return [identity_of(origin(i)) for i in (range(len(ds)) if rows is None else rows)]

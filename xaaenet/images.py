@@ -153,7 +153,7 @@ class _Inspection(NamedTuple):
     oddities:tuple # Sentences
     fault:str # What is wrong with it, None if nothing is
 
-_no_content = 'it is a folder', 'it is not a file', 'it is missing', 'it is empty (0 bytes)' # whoever reads it
+_no_content = 'it is a folder', 'it is not a file', 'it is missing', 'it is empty (0 bytes)' # for every reader
 
 def _inspect(file, reader=None):
     "Size and oddities of a file, and what is wrong with it for `reader`"
@@ -166,12 +166,12 @@ def _inspect(file, reader=None):
 
 # %% ../nbs/02_images.ipynb #6ce5d940
 def _is_pillow(reader):
-    "Is it Pillow that reads for `reader`, as for fastai's image classes, `AnyImage` and torchvision's folders?"
+    "Does `reader` use Pillow, as fastai's image classes, `AnyImage` and torchvision's folders do?"
     of_torchvision = str(getattr(reader, '__module__', '')).startswith('torchvision.')
     return of_torchvision or getattr(reader, 'name', '') in ('PILBase.create', 'AnyImage.create')
 
 def _fault(file, reader, said):
-    "What is wrong with a file for `reader`, in its own words where it isn't Pillow that reads"
+    "What is wrong with a file for `reader`, in the reader's own words unless it uses Pillow"
     try: reader(file)
     except Exception as e: # it may be anyone's code
         return (said or _why(e.__cause__ or e)) if _is_pillow(reader) else _why(e)

@@ -104,7 +104,7 @@ class Latents(Brief):
     items:list # Identity of each row: path, name or position in the data set
     outputs:list # Name of each output
     task:Task='category' # A task or its name: 'category', 'labels' or 'score'
-    sources:list=field(default=None, repr=False) # By which each image is known, see `identity_of`; None: by its item
+    sources:list=field(default=None, repr=False) # Texts to recognise images, see `identity_of`; None: by items
 
     def __post_init__(self): self.task = as_task(self.task)
     def __len__(self): return len(self.z)
@@ -244,7 +244,7 @@ class _ToFiles:
 
 # %% ../nbs/05_latents.ipynb #c51a8014
 def _task_names(vocab, n):
-    "The vocabulary as it is shown where it has a word for each of `n` outputs, else their numbers"
+    "The vocabulary as it is shown, if it has a word for each of `n` outputs; else their numbers"
     words = vocab if vocab is not None and len(vocab) == n else range(n)
     return shown_names(words)
 
@@ -381,18 +381,18 @@ class _chunks:
                 if self.n is not None and have >= self.n: return
 
     def _plain(self, x, have):
-        "A batch in [0, 1]"
+        "A batch in [0, 1]; `have` images came before it"
         try: return to_images(x, isinstance(self.dl, DataLoader))
         except ValueError as e:
-            if not have: raise
-            raise ValueError(f"{str(e).rstrip('.')}. (In a batch after the first batch: are all files read alike?)") from e
+            after = ' This is an image after the first batch: read all files in the same way.' if have else ''
+            raise ValueError(f'{e}{after}') from e
 
 # %% ../nbs/05_latents.ipynb #209e0e7e
 @patch
 def _loader_of(self:AAELearner, items):
     "A loader of items, read as the learner's own dls read images"
     if not hasattr(self.dls, 'test_dl') or not hasattr(self.dls.train, 'new'):
-        raise ValueError("This learner's dls hold loaders of PyTorch's, which can read no other items: pass a loader, or "
+        raise ValueError("This learner's dls hold PyTorch loaders, which can't read other items: pass a loader, or "
                          "images as a tensor [n, C, H, W].")
     if isinstance(items, list): items = [to_readable(o, self.aae.input_channels) for o in items]
     few = len(items) < 500 # for which workers wouldn't pay
@@ -400,15 +400,15 @@ def _loader_of(self:AAELearner, items):
 
 @patch
 def _batches(self:AAELearner, images, max_n):
-    "Batches of images in any form, with at least the first `max_n` where there are as many"
+    "Batches of images in any form, with at least the first `max_n` if there are that many"
     images = as_items(images, max_n)
     if isinstance(images, torch.Tensor): return [to_images(images.cpu())]
     if isinstance(images, _loaders): return list(_chunks(images, max_n))
     try: return list(_chunks(self._loader_of(images), max_n))
     except (OSError, ValueError): raise # these name the file, or say what to do
-    except Exception as e: # of anyone's reader
-        raise ValueError(f"The learner's dls can't read these images ({type(e).__name__}: {str(e)[:200]}): pass what "
-                         "they were made of, such as paths or rows, or images as PIL images or tensors.") from e
+    except Exception as e: # from any reader
+        raise ValueError(f"The learner's dls can't read these images ({type(e).__name__}: {str(e)[:200]}): pass items "
+                         "like those of the dls, such as paths or rows, or PIL images or tensors.") from e
 
 # %% ../nbs/05_latents.ipynb #0a1b2c08
 @patch

@@ -313,7 +313,7 @@ def fit_phase(self:AAELearner,
     save:bool=True, # Leave checkpoints?
     resume:bool=False, # Go on where this phase was cut off, if it was?
     every:int=None, # Batches from one checkpoint of the unfinished phase to the next, as `ResumeCallback` has it
-    cbs=None, # Callbacks; a `KeepBest` chooses the best epoch, an `AdversarialGame` takes the place of the learner's
+    cbs=None, # Callbacks; a `KeepBest` chooses the best epoch, an `AdversarialGame` replaces the learner's
     **kwargs # Settings and loss weights of the phase; all others are passed to `fit_one_cycle`
 ) -> dict: # What was done, and the best epoch's metrics
     "Fit one phase, go back to its best epoch, and leave its file"
@@ -354,9 +354,9 @@ def fit_phases(self:AAELearner,
     autoencoder:int=8, # Epochs of the denoising autoencoder phase
     classifier:int=5, # Epochs of the classifier phase
     lr:float=None, # Highest learning rate of each; the learner's by default
-    n_disc:int=None, # Discriminator steps in a row, adversarial phase; the game's, which is 1, by default
-    n_gen:int=None, # Generator steps in a row, adversarial phase; the game's, which is 1, by default
-    adaptive:bool=None, # Lean to the losing side in the adversarial phase? As the game does, which is no, by default
+    n_disc:int=None, # Discriminator steps in a row, adversarial phase; by default the game's, which is 1
+    n_gen:int=None, # Generator steps in a row, adversarial phase; by default the game's, which is 1
+    adaptive:bool=None, # Lean to the losing side in the adversarial phase? By default as the game does, which is no
     noise:float=0.1, # Standard deviation of the Gaussian noise on the input, autoencoder phase
     mask:float=0.25, # Largest side of the black square as a share of the shorter edge, autoencoder phase
     rec_weight:float=None, # Weight of the reconstruction loss; the model's by default
@@ -365,7 +365,7 @@ def fit_phases(self:AAELearner,
     pred_weight:float=None, # Weight of the prediction loss; the model's by default
     cons_weight:float=None, # Weight of the consistency of walked pictures; the model's by default, 0 leaves it out
     patience:int=None, # Stop a phase after so many epochs without a better one
-    resume:bool=False, # Go on where training was cut off, if it was?
+    resume:bool=False, # Continue where training was cut off, if it was?
     save:bool=True, # Leave checkpoints?
     every:int=None, # Batches between checkpoints; by default 100, or more where writing takes over 5 % of the time
     seed:int=None, # Of all random numbers

@@ -144,7 +144,7 @@ def _draw_loadings(ax, loadings, size, n):
 # %% ../nbs/06d_maps.ipynb #078123be
 @patch
 def plot_pls(self:Latents,
-    high:str=None, # Class that is told from the rest, label or score; of two the last, else the first by default
+    high:str=None, # Class or label to compare with the rest, or score; by default the last of two, else the first
     low:str=None, # Class to compare it with, instead of the rest
     n_loadings:int=5, # Loadings to draw
     groups=None, # A patient, site, ... a row, kept whole in the folds
@@ -156,7 +156,7 @@ def plot_pls(self:Latents,
     groups = _codes(groups, len(self))
     on, y, by = self.task.told_apart(self.targets, self.outputs, high, low)
     if len(set(y)) < 2:
-        raise ValueError("PLS tells rows apart, and the targets of these are all the same: choose another `high`.")
+        raise ValueError("PLS separates rows by targets, which are all the same here: choose another `high`.")
     pls = pls_scores(self[on].z, y, groups=None if groups is None else groups[on])
     if by is None: _scatter_amounts(ax, pls.scores, y, 'target')
     else:
@@ -169,7 +169,7 @@ def plot_pls(self:Latents,
 
 # %% ../nbs/06d_maps.ipynb #39064891
 def _calibration(p, y, bins):
-    "Mean promise and true share of each of some bins along `p`, and how far they are apart over all rows"
+    "Mean probability and true share of each bin along `p`, and how far apart they are over all rows"
     parts = _even_bins(p, bins)
     promised, true = np.array([p[o].mean() for o in parts]), np.array([y[o].mean() for o in parts])
     rows = np.array([len(o) for o in parts])
@@ -178,7 +178,7 @@ def _calibration(p, y, bins):
 # %% ../nbs/06d_maps.ipynb #5f5d0e49
 @patch
 def plot_reliability(self:Latents,
-    bins:int=10, # With about as many rows each
+    bins:int=10, # How many, with about the same number of rows each
     ax=None # Axes to draw on
 ): # The axes
     "How often is it right when it says p? With the Brier score and the expected calibration error"

@@ -172,7 +172,7 @@ class LatentHead(nn.Module):
     def extra_repr(self): return f'gain={self.gain:g}'
 
 # %% ../nbs/01_model.ipynb #86cdb96c
-_of_old = dict(weight='stored_weight', bias='stored_bias') # names of the stored ones in earlier files
+_of_old = dict(weight='stored_weight', bias='stored_bias') # what they are called in earlier files
 
 @patch
 def _load_from_state_dict(self:LatentHead, state_dict, prefix, *args):

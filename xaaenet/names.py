@@ -1,4 +1,4 @@
-"""How the name of a file or a class is shown wherever text leaves the library, and what an object says of itself
+"""How names of files and classes are printed, drawn and written, and how objects print
 
 Docs: https://xaaenet.github.io/xaaenet/names.html.md"""
 
@@ -37,7 +37,7 @@ def _escaped(text, seen=_is_seen):
 
 def shown_name(
     name # Of a file, a class, a cue, ...
-) -> str: # The same for the same name alone
+) -> str: # Different for different names
     "A name as it is shown"
     return _escaped(str(name))
 
@@ -70,8 +70,8 @@ def look_alikes(
 # %% ../nbs/00_names.ipynb #ba2fc2ee
 def shown_names(
     names:list # Names that are different
-) -> list: # No two of them alike
-    "Names as they are shown beside one another"
+) -> list: # No two of them look alike
+    "Names as they are shown in one list"
     odd = {str(o) for alike in look_alikes(names) for o in alike if str(o) != _usual_form(o)}
     return [_escaped(str(o), str.isascii) if str(o) in odd else shown_name(o) for o in names]
 
@@ -79,7 +79,7 @@ def shown_names(
 def printable(
     text # A sentence, a cell of a table, ...
 ) -> str:
-    "A text of which every character can be seen and written"
+    "The text with an escape for each character that can't be seen or written"
     text = str(text)
     if text.isprintable(): return text
     return ''.join(c if c in '\n\t' or _is_seen(c) else _escape(c) for c in text)
@@ -89,7 +89,7 @@ def _shortened(text, most):
     return text if len(text) <= most else f'{text[:most//2]}…{text[-most//2+1:]}'
 
 def plot_name(
-    text, # A name, or a text that holds one
+    text, # A name, or a text that contains one
     most:int=60 # Characters of a line; the middle of a longer one is left out
 ) -> str:
     "A text as a figure shows it"
@@ -107,7 +107,7 @@ def _how_much(v):
 
 # %% ../nbs/00_names.ipynb #efc0a801
 class Brief:
-    "What has many rows, and says of itself how much it holds and never what"
+    "A base for what has many rows: it prints how much it holds, and never the contents"
     def __repr__(self):
         held = [f'{f.name} {_how_much(getattr(self, f.name))}' for f in fields(self) if f.repr]
         return f"{type(self).__name__}({', '.join(held)})"
@@ -115,14 +115,14 @@ class Brief:
 # %% ../nbs/00_names.ipynb #d178e2ce
 def counted(
     n:int, # How many
-    noun:str # Of one of them
+    noun:str # For one of them
 ) -> str:
     "A number with its noun"
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 def outputs_in_words(
     names:list, # Of the outputs
-    most:int=5 # That are named
+    most:int=5 # How many are named
 ) -> str:
     "How many outputs there are, and their names"
     more = ', ...' if len(names) > most else ''

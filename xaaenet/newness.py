@@ -1,4 +1,4 @@
-"""Rows that the model was trained on or chosen by, and rows of which that can't be told
+"""Rows that the model was trained on or chosen by, and rows for which that can't be checked
 
 Docs: https://xaaenet.github.io/xaaenet/newness.html.md"""
 
@@ -23,7 +23,7 @@ from .reference import _sources_of
 class Newness(NamedTuple):
     "Which of some rows the model knows"
     known:list # Positions of rows that it was trained on or chosen by
-    unchecked:list # Positions of others of which that could not be checked
+    unchecked:list # Positions of others that could not be checked
     n:int # Rows in all
 
 # %% ../nbs/05c_newness.ipynb #020446ae
@@ -41,7 +41,7 @@ def _same_vector(self:Reference, lat):
 def newness(self:Reference,
     lat:Latents # Rows that should be new to the model
 ) -> Newness:
-    "Which rows the model was trained on or chosen by, and of which that can't be told"
+    "Which rows the model was trained on or chosen by, and for which that can't be checked"
     sources = _sources_of(lat)
     known = self._same_vector(lat) | [o in self.sources for o in sources]
     comparable = np.array([self.kinds == {kind_of(o)} != {None} for o in sources])
@@ -50,18 +50,18 @@ def newness(self:Reference,
 # %% ../nbs/05c_newness.ipynb #8521c5a3
 @patch(as_prop=True)
 def in_words(self:Newness) -> str: # Empty where all rows could be checked
-    "Of how many rows it could not be checked that they are new, as a sentence"
+    "How many rows could not be checked to be new, as a sentence"
     if not self.unchecked: return ''
     rows = 'the rows' if len(self.unchecked) == self.n else f'{len(self.unchecked):,} of the {self.n:,} rows'
-    return (f"That {rows} are new to the model could not be checked: whether they are the training or validation "
-            "images can't be told by their files or by their pixels in memory.")
+    return (f"It could not be checked whether {rows} are new to the model: neither their files nor their pixels in "
+            "memory show whether they are training or validation images.")
 
 # %% ../nbs/05c_newness.ipynb #3a340e5a
 @patch
 def known_rows(self:Reference,
     lat:Latents # Rows that should be new to the model
 ) -> list: # Positions of those that aren't
-    "Rows that the model was trained on or chosen by; a warning if there are rows of which that can't be told"
+    "Rows that the model was trained on or chosen by; a warning if there are rows for which that can't be checked"
     new = self.newness(lat)
     if new.unchecked: warnings.warn(new.in_words, stacklevel=2)
     return new.known
@@ -83,7 +83,7 @@ def check_held_out(self:Reference,
 # %% ../nbs/05c_newness.ipynb #2f0a3b28
 @patch(as_prop=True)
 def compared(self:Reference) -> str: # Empty where all are
-    "How many of the training images rows are compared with, as a sentence"
+    "With how many of the training images the rows are compared, as a sentence"
     if self.n_train <= self.n_fit: return ''
     return ("The rows' latent vectors were compared with those of a sample of "
             f"{self.n_fit:,} of {self.n_train:,} training images: a copy of another one, under another name, "

@@ -37,7 +37,7 @@ def _need_onnx():
 
 # %% ../nbs/01a_onnx.ipynb #f10fecfc
 def _about(model, names):
-    "What the file says of itself: names of the outputs, task, image size, version"
+    "What the file says about itself: names of the outputs, task, image size, version"
     names = [str(o) for o in (range(model.outputs) if names is None else names)]
     return dict(names=json.dumps(names), task=model.task.spec, input_channels=str(model.input_channels),
                 input_size=json.dumps(model.input_size), xaaenet=xaaenet.__version__)

@@ -1,4 +1,4 @@
-"""What changes where a head has fewer outputs than there are names, or its loss another threshold than one half
+"""What changes if a head has fewer outputs than names, or if its loss doesn't set labels at a probability of one half
 
 Docs: https://xaaenet.github.io/xaaenet/outputs.html.md"""
 
@@ -70,7 +70,7 @@ def decoded(self:Category, values):
 @patch
 def check_metrics(self:Task, metrics, # Of the learner, or None
                   n): # Outputs of the head
-    "Warn of a metric that can't be right"
+    "Warn about a metric that can't be right"
 @patch
 def check_metrics(self:Category, metrics, n):
     names = [getattr(getattr(o, 'func', o), '__name__', '') for o in L(metrics)]
@@ -81,10 +81,10 @@ def check_metrics(self:Category, metrics, n):
 # %% ../nbs/00c_outputs.ipynb #7a31e0b9
 @patch
 def check_targets(self:Task, targets): # Of a batch
-    "Refuse targets that the task has no word for"
+    "Refuse targets that mean nothing to the task"
 @patch
 def check_targets(self:Labels, targets):
     odd = sorted({round(v, 4) for v in targets[(targets != 0) & (targets != 1)].flatten().tolist()})
-    if odd: raise ValueError(f"The targets are labels, of which {', '.join(f'{v:g}' for v in odd[:10])} are neither 0 "
-                             "nor 1: write 1 for a label that an item has and 0 for one that it hasn't, or pass "
-                             "`task='score'` where they are amounts.")
+    if odd: raise ValueError("The targets are labels, and some are neither 0 nor 1 "
+                             f"({', '.join(f'{v:g}' for v in odd[:10])}): write 1 for a label that an item has and 0 "
+                             "for one that it doesn't have, or pass `task='score'` if they are amounts.")

@@ -45,7 +45,7 @@ class PhaseFiles:
 # %% ../nbs/03h_phase_files.ipynb #5feff5f1
 @patch
 def data(self:PhaseFiles) -> dict: # Numbers and texts, see `run_identity`
-    "What the learner learns from now"
+    "The data and the loss that the learner has now"
     return run_identity(self.learn.dls, self.learn.loss_func)
 
 @patch
@@ -74,7 +74,7 @@ def _load(path):
     return state
 
 def _other_model(was, config):
-    "In what a model that was made with `was` differs from one that was made with `config`"
+    "How a model that was made with `was` differs from one that was made with `config`"
     return [f'{k}={was.get(k)} and this one {v}' for k,v in config.items() if was.get(k) != v]
 
 def _read(path, config):
@@ -95,7 +95,7 @@ def read(self:PhaseFiles,
 
 # %% ../nbs/03h_phase_files.ipynb #bf7e151d
 def _other_run(record, settings, after):
-    "In what a phase differs from a whole run with these settings, after these phases"
+    "How a phase differs from a complete run with these settings, after these phases"
     was = record['settings']
     other = [f'{k} was {was.get(k)} and is {v}' for k,v in settings.items() if k not in was or was[k] != v]
     if record['after'] != after:
@@ -105,7 +105,7 @@ def _other_run(record, settings, after):
 # %% ../nbs/03h_phase_files.ipynb #c299c6cf
 @patch
 def _differences(self:PhaseFiles, state, settings, after, data):
-    "In what the run that a file is of differs from this one"
+    "How the run that left a file differs from this one"
     was, now = state['config'], model_config(self.learn.aae)
     model = [f'the model has {o}' for o in _other_model(was, now)]
     not_given = [k for k,v in settings.items() if v is None and k.endswith('_weight')]
@@ -118,9 +118,9 @@ def finished(self:PhaseFiles,
     phase:str, # Name of a phase
     settings:dict, # With which it would be trained
     after:list, # Names of the phases before it
-    data:dict=None # On which; what the learner has now by default
-) -> dict: # None if it has to be trained
-    "What `phase` has left, if it was run with these settings after these phases on the same data; if not, a warning"
+    data:dict=None # It would be trained on; what the learner has now by default
+) -> dict: # Its state; None if it has to be trained
+    "What `phase` has left, if it was run with these settings after these phases on the same data; else a warning"
     if not _first_does(self.path(phase).exists): return None
     try: state = _first_does(partial(_load, self.path(phase)))
     except DamagedCheckpoint as e: return warnings.warn(f"{e} The {phase} phase is trained again.")
@@ -129,8 +129,8 @@ def finished(self:PhaseFiles,
     if other:
         return warnings.warn(f"The {phase} phase in {self.path(phase).name} is of another run ({'; '.join(other)}): "
                              "it is trained from the start.")
-    if data['data'] is None: warnings.warn(f"Whether the {phase} phase was trained on the same data can't be told: "
-                                           "it is taken up; call without `resume` if it wasn't.")
+    if data['data'] is None: warnings.warn(f"It can't be checked whether the {phase} phase had the same data: it "
+                                           "is taken up; call without `resume` if it wasn't.")
     return state
 
 # %% ../nbs/03h_phase_files.ipynb #46e63eed

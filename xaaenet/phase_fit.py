@@ -71,7 +71,7 @@ def _check_schedule(learn, phase, schedule):
 
 # %% ../nbs/03i_phase_fit.ipynb #524827f2
 def _made(cb):
-    "A callback, also where its class was passed"
+    "A callback, even if its class was passed"
     return cb() if isinstance(cb, type) else cb
 
 def _game(learn, cbs):
@@ -90,7 +90,7 @@ def plan_fit(
     learn:Learner, # An `AAELearner`
     phase:Phase, # To be trained
     common:dict, # Epochs, rates and patience
-    given:dict, # Settings and weights of the phase, and what `fit_one_cycle` is to be passed
+    given:dict, # Settings and weights of the phase, and arguments of `fit_one_cycle`
     cbs=None # Callbacks of the call
 ) -> PhaseFit:
     "The fit of `phase` that a call asks for"
@@ -118,7 +118,7 @@ def after(self:PhaseFit):
 # %% ../nbs/03i_phase_fit.ipynb #7b04a15f
 @patch(as_prop=True)
 def data(self:PhaseFit):
-    "What it learns from, and by which loss, as it was when this was first asked"
+    "The data and the loss, as they were when this was first asked for"
     if 'known_data' not in vars(self): self.known_data = self.learn.phase_files.data()
     return self.known_data
 
@@ -183,7 +183,7 @@ def _spread(lr, n):
 # %% ../nbs/03i_phase_fit.ipynb #2003209c
 @patch(as_prop=True)
 def rates(self:PhaseFit):
-    "The rate of each parameter group, or what fastai makes them of"
+    "The rate of each parameter group, or the value from which fastai makes them"
     lr, body_lr = self.common['lr'], self.common['body_lr']
     lrs = list(_spread(lr, len(self.groups)))
     if body_lr is None: return lr
@@ -218,12 +218,12 @@ def set_up(self:PhaseFit):
 # %% ../nbs/03i_phase_fit.ipynb #18a6c3e9
 @patch
 def settle(self:PhaseFit):
-    "See that the model has the weights of the best epoch, which the record describes"
+    "Make sure that the model has the weights of the best epoch, which the record describes"
     best = self.best
     if best.settle(self.learn):
         warnings.warn(f"A callback had left other weights at the end of the {self.phase.name} phase: the learner has "
-                      f"those of epoch {best.best_epoch}, the best by `{best.monitor}`, which the record describes; "
-                      "`KeepBest` in `cbs` chooses by another column.")
+                      f"those of epoch {best.best_epoch} again, the best by `{best.monitor}`, which the record "
+                      "describes; to choose by another column, pass a `KeepBest` in `cbs`.")
 
 # %% ../nbs/03i_phase_fit.ipynb #bb9609ef
 @patch

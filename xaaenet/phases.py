@@ -71,7 +71,7 @@ class GameTurns(Callback):
     def before_fit(self):
         game = self.learn.adversarial_game
         was = dict(n_disc=game.n_disc, n_gen=game.n_gen, adaptive=game.adaptive)
-        game.set_turns(**{**was, **self.turns}) # `AAELearner.fit` puts back those of before
+        game.set_turns(**{**was, **self.turns}) # `AAELearner.fit` brings the old ones back
 
 # %% ../nbs/03g_phases.ipynb #564cd26a
 @patch
@@ -124,14 +124,14 @@ class PhaseLoss(BaseLoss):
         model:AAE # Whose phase losses and prediction loss are meant
     ):
         self.model,self.phase = model,phases['classifier']
-        self.own = None # a prediction loss that isn't the model's any more, if this object has served its time
+        self.own = None # the prediction loss it had, once another `PhaseLoss` has replaced it
         self.predicting,self.given = False,None
         self._reduction = 'mean'
 
     @property
     def func(self): return ifnone(getattr(self, 'own', None), self.model.pred_loss)
     @property
-    def compared(self): return self.func # two of them are the same where this is
+    def compared(self): return self.func # two of them are the same if this is
     @property
     def reduction(self): return getattr(self.func, 'reduction', self._reduction)
     @reduction.setter
@@ -163,7 +163,7 @@ def __repr__(self:PhaseLoss): return f'PhaseLoss({self.phase.name}, prediction l
 
 # %% ../nbs/03g_phases.ipynb #16b8c85f
 def _target_batch(dls):
-    "The targets of a training batch, without a trace in any generator; None if there is no batch"
+    "The targets of a training batch, drawn without changing any generator; None if there is no batch"
     dl = dls.train
     if not len(dl): return None
     rng = getattr(dl, 'rng', None)
@@ -178,8 +178,8 @@ def _target_batch(dls):
 @patch
 def set_pred_loss(self:PhaseLoss,
     loss_func, # The new prediction loss
-    dls # With targets that it has to take; empty ones are not asked
-) -> 'PhaseLoss': # That takes the place of this one
+    dls # With targets for a test call; there is none if they are empty
+) -> 'PhaseLoss': # To replace this one
     "Change the model's prediction loss, and its task where that followed from the loss"
     if not callable(loss_func): raise TypeError(f"A loss is a function of logits and targets, not {loss_func!r}.")
     model, y = self.model, _target_batch(dls)
@@ -206,7 +206,7 @@ class _PhaseMetrics(L):
         self.items = self.columns + [o for o in self.learn._metrics if self.shown]
 
 def _storing(name):
-    "The method of `list`, after which the learner has what is in it"
+    "A method of `list`, after which the learner gets what is in the list"
     def change(self, *args, **kwargs):
         res = getattr(list, name)(self.items, *args, **kwargs)
         self.store()
@@ -218,8 +218,8 @@ for o in _changes.split(): setattr(_PhaseMetrics, o, _storing(o))
 
 # %% ../nbs/03g_phases.ipynb #e27e7540
 class LossAndMetrics:
-    "In front of `Learner`: its loss is that of the phase, its metrics too, and both may be changed at any time"
-    _in_loop, _around = False, None # Does a fit run? What does a callback have around the loss meanwhile?
+    "A base before `Learner`: loss and metrics are those of the phase, and both may be changed at any time"
+    _in_loop, _around = False, None # Is a fit running? With what has a callback wrapped the loss meanwhile?
 
     @property
     def loss_func(self): return ifnone(self._around, self.phase_loss)

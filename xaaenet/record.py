@@ -296,7 +296,7 @@ class Unusual(Brief):
     n:int # How many
     of:int # Rows in all
     rows:list # `FlaggedRow`s of the most unusual ones
-    usual:float=0.01 # Share of usual images that the limits flag all the same, at most
+    usual:float=0.01 # Largest share of usual images that the limits may flag
 
     @property
     def share(self):
@@ -323,8 +323,8 @@ class Summary:
     n:int # Rows
     held_out:bool # Or are they the validation set?
     known:int # Rows that were said to be held out, and that the model was trained on or chosen by
-    unchecked:int # Others of which that couldn't be checked
-    compared:str # What of that couldn't be checked, as a sentence; may be empty
+    unchecked:int # Others for which that couldn't be checked
+    compared:str # What couldn't be checked about this, as a sentence; may be empty
 
 # %% ../nbs/08d_record.ipynb #0386c2a0
 def _summary(rows, run, options):

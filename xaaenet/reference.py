@@ -37,42 +37,42 @@ def _quantile(x, q):
 
 # %% ../nbs/05b_reference.ipynb #19f1c8be
 def _fewest(q):
-    "Of how many values at least `_quantile` is what it says"
+    "The smallest number of values for which `_quantile` keeps its promise"
     return math.ceil(q/(1 - q) - 1e-9)
 
 # %% ../nbs/05b_reference.ipynb #e41b9c06
 def _sources_of(lat):
-    "By which text each image of some latents is known; None where that can't be told"
+    "The text by which each image of some latents is recognised; None if there is none"
     if lat.sources is not None and len(lat.sources) == len(lat): return lat.sources
     files = [o if isinstance(o, (str, Path)) else None for o in lat.items]
     return [identity_of(o).source for o in files]
 
 # %% ../nbs/05b_reference.ipynb #4c320e77
 def _classes_of(z, of):
-    "Classes `of` which there are two different rows at least"
+    "The classes in `of` that have at least two different rows"
     def differ(rows): return bool((rows != rows[:1]).any())
     return [k for k in of.unique().tolist() if differ(z[of == k])]
 
 # %% ../nbs/05b_reference.ipynb #7fa87f8b
 def _check_training(z, classes):
-    "Refuse training rows of which no covariance can be computed"
+    "Refuse training rows from which no covariance can be computed"
     if not z.isfinite().all(): raise ValueError(_not_numbers)
     if classes: return
-    raise ValueError("A reference needs two different training images of one class at least, "
-                     f"and there are {len(z)} in all.")
+    raise ValueError("A reference needs at least two different training images of one class, "
+                     f"and there are {len(z)} images in all: add more.")
 
-_not_numbers = ("The latent vectors or the pictures of some images aren't finite numbers, and nothing is usual to such "
-                "a model: train it again, at a lower learning rate.")
+_not_numbers = ("The latent vectors or the pictures of some images aren't finite numbers, so nothing can be usual for "
+                "this model: train it again, at a lower learning rate.")
 
 # %% ../nbs/05b_reference.ipynb #bc29a54c
 def _check_held_out(measures, q):
-    "Refuse measures of validation images, `[n, 2]`, of which no limit can be computed"
-    if not 0 < q < 1: raise ValueError(f"The share `q` that a limit holds is between 0 and 1, not {q}.")
+    "Refuse measures of validation images, `[n, 2]`, from which no limit can be computed"
+    if not 0 < q < 1: raise ValueError(f"`q`, the share of usual images within a limit, is between 0 and 1, not {q}.")
     if not measures.isfinite().all(): raise ValueError(_not_numbers)
     if len(measures) > 1 and (measures != measures[:1]).any(): return
     n = f'there is {len(measures)}' if len(measures) < 2 else f'the {len(measures)} here are all alike'
-    raise ValueError(f"What is usual can't be told from so few validation images: {n}, and two different ones are "
-                     f"needed at least (for limits of {100*q:g} %, {_fewest(q)}). Give `learn.dls` a validation set "
+    raise ValueError(f"There are too few validation images to say what is usual: {n}, and two different ones are "
+                     f"needed at least ({_fewest(q)} for limits of {100*q:g} %). Give `learn.dls` a validation set "
                      "of images that the model wasn't trained on.")
 
 # %% ../nbs/05b_reference.ipynb #2336aa36
@@ -80,7 +80,7 @@ def _check_spread(cov, n):
     "Refuse a covariance of `n` rows that leaves directions without any spread"
     spread = torch.linalg.eigvalsh(cov)
     if spread[0] > 1e-12*spread[-1]: return
-    raise ValueError(f"The latent vectors of {n} training images spread in too few directions to say how far is far: "
+    raise ValueError(f"The latent vectors of {n} training images spread in too few directions to measure distances: "
                      "more training images are needed.")
 
 # %% ../nbs/05b_reference.ipynb #c5df255b
@@ -113,20 +113,20 @@ class Reference:
 # %% ../nbs/05b_reference.ipynb #5015c57d
 @patch(as_prop=True)
 def let_through(self:Reference) -> float:
-    "The share of usual images that the limits flag all the same, at most"
+    "The largest share of usual images that the limits may flag"
     return max(1 - self.q, 1/(self.n + 1))
 
 @patch(as_prop=True)
 def cautions(self:Reference) -> list: # Sentences; none if there are enough images
-    "What the limits and distances can't say, as there are too few images"
+    "Why limits and distances mean less than they seem to, if there are too few images"
     res, fewest, dims = [], _fewest(self.q), len(self.cov)
     if self.n < fewest:
-        res.append(f"Limits that {100*self.q:g} % of usual images keep take {fewest} validation images, and there are "
+        res.append(f"Limits for {100*self.q:g} % of usual images take {fewest} validation images, and there are "
                    f"{self.n}: the limits are the largest values seen, and about one usual image in {self.n + 1} will "
                    "be flagged.")
     if self.n_fit <= dims:
         res.append(f"Distances in the {dims} dimensions of z take more than {dims} training images, and there are "
-                   f"{self.n_fit}: they are mostly those of a round cloud.")
+                   f"{self.n_fit}: they treat the cloud in z as almost round.")
     return res
 
 # %% ../nbs/05b_reference.ipynb #2f0a3b17
@@ -138,7 +138,7 @@ def _whiten(self:Reference):
 # %% ../nbs/05b_reference.ipynb #3420f0e9
 @patch
 def _fit_classes(self:Reference):
-    "Centres and covariances from the training rows, of the classes that have two different rows at least"
+    "Centres and covariances from the training rows, of the classes with at least two different rows"
     z, of = self.train.z, self.task.clusters(self.train.targets, len(self.train))
     self.classes = _classes_of(z, of)
     _check_training(z, self.classes)
@@ -240,7 +240,7 @@ def out_of_distribution(self:Reference,
 ) -> pd.DataFrame: # A row an image
     "Which images are unlike what the model has learned, and by what"
     s = (self._measures(z, errors) - self.centre) / self.scale
-    over = ~(s <= self.limit) # what is no number is unlike all images
+    over = ~(s <= self.limit) # NaN counts as unlike all images
     why = [_because(*o) for o in over.tolist()]
     return pd.DataFrame(dict(flagged=over.any(1).numpy(), because=why, z=s[:,0].numpy(), picture=s[:,1].numpy(),
                              limit=self.limit.item()))
@@ -269,7 +269,7 @@ def _fingerprint(model):
 
 # %% ../nbs/05b_reference.ipynb #fadd3984
 def _parts_of(dls):
-    "The objects that say what `dls` give"
+    "The objects that decide what `dls` give"
     yield dls
     for dl in dls.loaders:
         ds = getattr(dl, 'dataset', None)
@@ -281,7 +281,7 @@ def _parts_of(dls):
 
 # %% ../nbs/05b_reference.ipynb #2d195583
 def _weakly(o):
-    "A function that gives `o`, which it doesn't keep alive if it can do without"
+    "A function that returns `o`, without keeping it alive if that is possible"
     try: return weakref.ref(o)
     except TypeError: return lambda: o
 

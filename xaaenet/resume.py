@@ -27,7 +27,7 @@ def _storable_attrs(o):
 
 # %% ../nbs/03e_resume.ipynb #f9deafcb
 def _named(cbs):
-    "Callbacks by the name of their class, numbered from the second of a class on"
+    "Callbacks by the name of their class, with a number from the second of a class on"
     res = {}
     for o in cbs:
         name = type(o).__name__
@@ -177,7 +177,7 @@ def _hashes(frame):
     except UnicodeEncodeError: return _hashes(frame.apply(lambda column: column.map(shown_name)))
 
 def _data_sum(dl):
-    "A checksum of the names of a loader's items, if they have any, as earlier versions have it"
+    "A checksum of the names of a loader's items, if they have any, as earlier versions wrote it"
     items = getattr(dl, 'items', None)
     if isinstance(items, pd.DataFrame): return int(_hashes(items).sum() % 2**32)
     if items is None or not len(items) or not isinstance(items[0], (str, Path)): return None
@@ -238,8 +238,8 @@ def write(self:ResumeCallback,
     try: save_checkpoint(file, state)
     except OSError as e:
         return warnings.warn(f"{shown_name(file)} couldn't be written ({e.strerror or e}): the training goes on, "
-                             "and an earlier checkpoint stays if there is one. Make room, or see that its folder "
-                             "is there.")
+                             "and an earlier checkpoint stays if there is one. Free some space, or make sure that "
+                             "its folder exists.")
     keep = 1 if self.done.epochs == self.n_epoch else 2
     for f in self.files[keep:]: f.unlink(missing_ok=True)
 
@@ -269,7 +269,7 @@ def changes(self:ResumeCallback,
 # %% ../nbs/03e_resume.ipynb #1a4a40c6
 @patch
 def _other_data(self:ResumeCallback, was):
-    "In what the data differ from those of a checkpoint"
+    "How the data differ from those of a checkpoint"
     if not isinstance(was, list): return run_differences(was, self.data, ordered=True)
     now = [_data_sum(dl) for dl in self.learn.dls.loaders]
     return [] if was == now else [f'data was {was} and is {now}']
@@ -282,8 +282,8 @@ def start_over(self:ResumeCallback,
 ):
     "Refuse the checkpoint of another run, or remove it"
     if self.strict:
-        raise ValueError(f"{shown_name(file)} is of another run ({changes}): call it with the same, or with "
-                         "`resume=False` to start over.")
+        raise ValueError(f"{shown_name(file)} is of another run ({changes}): use the same settings and data, "
+                         "or start over with `resume=False`.")
     if self.learn.logger is not noop: print(f'{shown_name(file.name)} is of another run ({changes}): started over')
     self.clear()
 

@@ -1,4 +1,4 @@
-"""What a training learns from and by which loss, as a few numbers, and in words what another one has otherwise
+"""The data and the loss of a training run as a few numbers, and the differences between two runs in words
 
 Docs: https://xaaenet.github.io/xaaenet/same_data.html.md"""
 
@@ -22,7 +22,7 @@ def _text(s): return s.encode('utf-8', 'surrogatepass') # names of files may hol
 
 # %% ../nbs/02d_same_data.ipynb #71bdef42
 def _simple_parts(o, step):
-    "Kind and parts of values, texts, arrays and collections of them; None of what is neither"
+    "Kind and parts of values, texts, arrays and collections of them; None for anything else"
     if isinstance(o, torch.Tensor):
         o = o.detach().as_subclass(torch.Tensor).cpu()
         o = (o.float() if o.dtype == torch.bfloat16 else o).numpy() # NumPy has no bfloat16
@@ -57,7 +57,7 @@ def _parts(o, step):
 
 # %% ../nbs/02d_same_data.ipynb #f70e7bf8
 def _feed(h, o, step, inside=()):
-    "Give an object to the hash `h`, with the `inside` of which objects it was found"
+    "Feed an object to the hash `h`; `inside` are the objects that contain it"
     if id(o) in inside or len(inside) > 12: return h.update(_text(_name(type(o)))) # it holds itself
     kind, parts = _parts(getattr(o, 'compared', o) if hasattr(type(o), 'compared') else o, step)
     h.update(_text(f'{kind} {len(parts)};'))
@@ -68,7 +68,7 @@ def _feed(h, o, step, inside=()):
 # %% ../nbs/02d_same_data.ipynb #c60d51d3
 def digest(
     o, # Anything
-    step:int=1 # Only each so many values of an array
+    step:int=1 # Use every so many values of an array
 ) -> int: # 64 bits
     "A number that is the same for the same thing"
     h = blake2b(digest_size=8)
@@ -86,7 +86,7 @@ def _labels_of(tl):
 
 # %% ../nbs/02d_same_data.ipynb #02407c44
 def _listed_targets(ds, items):
-    "Targets of another data set, whose `items` are known; None if it has none"
+    "Targets of a data set that isn't fastai's, from its `items` if need be; None if it has none"
     if isinstance(ds, torch.utils.data.TensorDataset): return list(zip(*ds.tensors[1:])) or None
     listed = next((getattr(ds, k) for k in ('targets', 'labels') if hasattr(ds, k)), None)
     if listed is not None: return list(listed)
@@ -95,7 +95,7 @@ def _listed_targets(ds, items):
 
 # %% ../nbs/02d_same_data.ipynb #983f406d
 def _read_some(ds, most=64):
-    "Images and targets of some rows of a data set; of the others the position"
+    "Images and targets of some rows of a data set, and the positions of the others"
     n = len(ds)
     rows = set(np.linspace(0, n-1, min(n, most)).astype(int).tolist())
     with no_random(): read = {i: ds[i] for i in sorted(rows)}
@@ -125,7 +125,7 @@ def _rows_of(ds):
 
 # %% ../nbs/02d_same_data.ipynb #22f18e27
 def _rows_of_loader(dl):
-    "The rows that a loader deals out"
+    "The rows that a loader gives"
     dl = vars(dl).get('dl', dl) # a share of it, where there are several processes
     rows = _rows_of(dl.dataset)
     idx = getattr(getattr(dl, 'sampler', None), 'indices', None)
@@ -168,7 +168,7 @@ def _row_digests(x):
 def _of_set(numbers): return digest(np.sort(np.array(numbers, dtype=np.uint64)))
 
 def _data_numbers(dls):
-    "What tells the data of `dls` from others"
+    "The numbers by which the data of `dls` are compared"
     loaders = [_rows_of_loader(dl) for dl in dls.loaders[:2]]
     x, contents = _row_digests([o for rows,_ in loaders for o in rows])
     y = [o for rows,targets in loaders for o in targets or [None]*len(rows)]
@@ -183,7 +183,7 @@ def _vocab(dls):
 
 # %% ../nbs/02d_same_data.ipynb #048222e0
 def _loss_text(f):
-    "A loss in few words"
+    "A loss in a few words"
     named = getattr(f, '__name__', None) or repr(f)
     return type(f).__name__ if ' at 0x' in named else named[:100]
 
@@ -191,8 +191,8 @@ def _loss_text(f):
 def run_identity(
     dls, # `DataLoaders`
     loss_func # The prediction loss
-) -> dict: # Of numbers and texts; what can't be told is None
-    "What a training learns from, and by which loss"
+) -> dict: # Numbers and texts; None for what can't be known
+    "The data and the loss of a training run"
     try: data = _data_numbers(dls)
     except Exception: data = None # it may be anyone's data set
     loss_func = getattr(loss_func, 'compared', loss_func)
@@ -200,11 +200,11 @@ def run_identity(
 
 # %% ../nbs/02d_same_data.ipynb #c7f4d941
 def _other_data(was, now, ordered):
-    "In what the data differ"
+    "How the data differ"
     if was is None or now is None: return [] if was is now else ["whether the data are the same can't be told"]
     n = [' training and '.join(map(str, o['n'])) for o in (was, now)]
     count = f' ({n[0]} validation items, and now {n[1]})'
-    if was['items'] != now['items']: return [f'the items are others{count}']
+    if was['items'] != now['items']: return [f'the items are different{count}']
     said = dict(contents='the files have other contents under the same names',
                 pairs='the same items have other targets', parts=f'the same items are split otherwise{count}',
                 order='the same items come in another order')
@@ -212,7 +212,7 @@ def _other_data(was, now, ordered):
     return [said[k] for k in other if k != 'order' or other == ['order']]
 
 def _other_loss(was, now):
-    "In what the losses differ"
+    "How the losses differ"
     if was[1] == now[1]: return []
     return [f'the loss was {was[0]} and is {now[0]}' + (' with other settings' if was[0] == now[0] else '')]
 
@@ -222,7 +222,7 @@ def run_differences(
     now:dict, # Another one
     ordered:bool=False # Must the items come in the same order?
 ) -> list: # Empty if all is the same
-    "In words, what the second one learns from that the first didn't"
+    "The differences between the data and losses of two runs, in words"
     if was is None: return ["it isn't known which data it was trained on"]
     classes = [', '.join(o['vocab']) or 'unnamed' for o in (was, now)]
     other_classes = [f'the classes were {classes[0]} and are {classes[1]}'] if was['vocab'] != now['vocab'] else []

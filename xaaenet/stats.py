@@ -275,7 +275,7 @@ def _permutations(strata, n, rng):
 
 # %% ../nbs/05a_stats.ipynb #ad77d0ce
 def _even_bins(values, n):
-    "Positions of the rows in the order of their `values`, an array, in `n` bins with about as many each, or in fewer"
+    "Positions of the rows, ordered by `values` (an array), in `n` bins of about the same size, or in fewer"
     order = np.argsort(values, kind='stable')
     cuts = np.arange(1, n)*len(order)//n
     edges = np.unique(np.searchsorted(values[order], values[order][cuts])) # the first row with the value of the cut

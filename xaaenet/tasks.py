@@ -43,7 +43,7 @@ class Task(str):
 # %% ../nbs/00_tasks.ipynb #1a766efe
 def as_task(
     o # A task, its name or its `spec`
-) -> Task: # The one instance, or one `at` another threshold
+) -> Task: # The shared instance, or a copy with another threshold
     "The task that `o` is or names"
     if isinstance(o, Task): return o
     name, _, at = o.partition(' at ') if isinstance(o, str) else ('', '', '')
@@ -73,11 +73,11 @@ class Labels(Task):
 
 # %% ../nbs/00_tasks.ipynb #5d20c3e2
 def _thresholds(thresh):
-    "A threshold as a number, or several as a tuple; refused where they are no probabilities between 0 and 1"
+    "A threshold as a number, or several as a tuple; refused unless all are between 0 and 1"
     values = torch.as_tensor(thresh, dtype=torch.float64).flatten().tolist()
     if not all(0 < p < 1 for p in values):
-        raise ValueError(f"`thresh` of the loss is {thresh}, and a label is set above a probability between 0 and 1: "
-                         "give the loss such a one.")
+        raise ValueError(f"`thresh` of the loss is {thresh}, and it has to be a probability between 0 and 1: "
+                         "give the loss another one.")
     return values[0] if len(set(values)) == 1 else tuple(values)
 
 @patch
@@ -153,17 +153,17 @@ def target_task(
 
 # %% ../nbs/00_tasks.ipynb #598fff2c
 def _shown(loss_func, targets):
-    "The task that loss and targets show; None where there are no targets and the loss doesn't show it"
+    "The task that loss and targets imply; None without targets if the loss alone doesn't imply one"
     if targets is not None: return target_task(targets, loss_func)
     return next((t for t in reversed(tasks.values()) if t.claims(loss_func)), None)
 
 def task_after(
     task:Task, # Before the change
-    old, # The prediction loss of before
-    new, # The one that takes its place
+    old, # The prediction loss before the change
+    new, # The prediction loss that replaces it
     targets:torch.Tensor=None # Of a batch, where there is one
 ) -> Task:
-    "What a head predicts whose prediction loss is changed"
+    "The task of a head after a change of its prediction loss"
     return ifnone(_shown(new, targets), task) if _shown(old, targets) == task else task
 
 # %% ../nbs/00_tasks.ipynb #1a9c2c08
@@ -224,7 +224,7 @@ def named(self:Category, probs):
 
 @patch
 def sure(self:Category, logits): # `[n, outputs]`
-    "Probability of the class that is named, `[n]`"
+    "Probability of the predicted class, `[n]`"
     return self.probs(logits).gather(1, self.preds(logits)[:,None])[:,0]
 
 # %% ../nbs/00_tasks.ipynb #87205063
@@ -406,7 +406,7 @@ def sides(self:Labels, targets, names, high, low, only=True):
 @patch
 def told_apart(self:Task, targets, # Of the rows
                names, # Of the outputs
-               high=None, # Output that is told from the rest; the last of two or else the first by default
+               high=None, # Output to compare with the rest; by default the last of two, else the first
                low=None): # Class to compare it with, instead of the rest
     "Which rows are told apart, by which numbers, and their names or None"
     high = names[-1 if len(names) == 2 and self.exclusive else 0] if high is None else names[output_index(high, names)]

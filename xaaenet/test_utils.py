@@ -151,9 +151,9 @@ def refusal(
 
 # %% ../nbs/97_test_utils.ipynb #8cb63b2d
 def plain_signatures(
-    cell # Of a page that nbdev makes ready for the site
+    cell # Of a page that nbdev prepares for the site
 ):
-    "Signatures as they stand in the code: a page's own classes by their names, and functions by theirs"
+    "Make signatures read as they do in the code: a page's own classes and functions by their names"
     if cell['cell_type'] != 'code' or 'show_doc' not in cell['source']: return
     for out in cell.get('outputs', []):
         shown = out.get('data', {})

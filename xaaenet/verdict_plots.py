@@ -42,7 +42,7 @@ def _sentence_at(ax, y, text):
 # %% ../nbs/07d_verdict_plots.ipynb #b9060bb3
 @patch
 def _said_of(self:Verdicts, output):
-    "These verdicts, of the other of two classes if that is the `output`"
+    "These verdicts, or those of the other of two classes if that is the `output`"
     k = 0 if output is None else output_index(output, [*self.outputs, self.against])
     return self.turned() if k == len(self.outputs) else self
 

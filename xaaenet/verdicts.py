@@ -47,8 +47,8 @@ class Verdicts(Brief):
     held_out:bool=True # Were rows refused that the model knows?
     most_flagged:float=0.1 # Share of flagged edits (0 to 1) beyond which nothing is established
     task:Task='category' # A task or its name: 'category', 'labels' or 'score'
-    against:str='' # Of two classes the one that `outputs` doesn't name: for it every sign is turned
-    compared:str='' # What of the rows' being new couldn't be checked, as a sentence
+    against:str='' # The other of two classes, which `outputs` doesn't name: for it every sign is turned
+    compared:str='' # What couldn't be checked about whether the rows are new, as a sentence
 
     def __post_init__(self): self.task = as_task(self.task)
 
@@ -224,7 +224,7 @@ class _Rows(NamedTuple):
     groups:np.ndarray # A number a row, or None
     meta:pd.DataFrame # A row each, or None
     reference:Reference # For what is unlike the training images
-    compared:str # What of their being new couldn't be checked, as a sentence
+    compared:str # What couldn't be checked about whether they are new, as a sentence
 
 # %% ../nbs/07c_verdicts.ipynb #0fa6540d
 def _labelled(learn, images, lat):

@@ -78,7 +78,7 @@ def strengths(self:Task, output): # That is explained
 def strengths(self:Category, output):
     if self.thresh != Task.thresh: return (
         'At κ = 0 it is where the image is, at κ = 1 on the boundary, where the second class has the probability '
-        f'{self.thresh:g}, above which the model names it, and at κ = 2 as far beyond it.')
+        f'{self.thresh:g} (above it, the model predicts this class), and at κ = 2 as far beyond it.')
     return ('At κ = 0 it is where the image is, at κ = 1 on the boundary, where two classes are equally likely, '
             'and at κ = 2 as far beyond it: as sure of the other class as the image was of its own.')
 @patch
