@@ -69,7 +69,7 @@ def value(
     section: str = '',  # Search from the line that holds this
 ) -> float:  # The first number behind `row`
     "One number of a table"
-    text = (results / f'{name}.txt').read_text(encoding='utf-8').splitlines()
-    start = next(i for i, l in enumerate(text) if section in l)
-    line = next(l for l in text[start:] if l.startswith(row))
+    line = next((l for l in lines(name, section)[1] if l.startswith(row)), None)
+    if line is None:
+        raise ValueError(f'No line of {name}.txt begins with {row!r}.')
     return float(re.search(r'\s([\d.e+-]+)', line[len(row) :])[1])

@@ -40,7 +40,6 @@ def passes(learn, folder):
         get_preds=learn.get_preds,
         reference=lambda: learn.reference(again=True),
         images=lambda: learn.images(valid),
-        images_of_files=lambda: learn.images(valid.items),
         counterfactuals=lambda: learn.counterfactuals(valid),
         attributions=lambda: learn.attributions(valid, steps=2),
         cue_table=lambda: cue_table(valid),
