@@ -22,6 +22,7 @@ from .batches import *
 from .blocks import _check_parts, _refused, _row_fault, _values, _odd_marks
 from .images import *
 from .images import _inspect_all
+from .rows import _epoch
 
 # %% ../nbs/02a_data.ipynb #4a6e28d1
 def _one_batch(dl):
@@ -31,26 +32,19 @@ def _one_batch(dl):
         if 'same size' not in str(e) and 'equal size' not in str(e): raise
         raise ValueError("The images have different sizes and can't make a batch: add `item_tfms=Resize(...)`.") from e
 
-# %% ../nbs/02a_data.ipynb #0e456e22
-def _rows_and_batch(dl):
-    "Rows and batch size of a loader, fastai's or PyTorch's own, None for what it doesn't tell"
-    if isinstance(dl, DataLoader): return getattr(dl, 'n', None), getattr(dl, 'bs', None)
-    sized = hasattr(getattr(dl, 'dataset', None), '__len__') and getattr(dl, 'batch_sampler', None) is not None
-    return len(dl.dataset) if sized else None, getattr(dl, 'batch_size', None)
-
 # %% ../nbs/02a_data.ipynb #c90f5a3e
 def _check_sizes(dls, n_procs=1):
     "Refuse batch sizes that batch norm can't work with, and warn of those that the game can't"
     dl = dls.train
-    n, bs = _rows_and_batch(dl)
+    n, bs, drop_last = _epoch(dl)
     if n is None or bs is None: return
     n = -(-n // n_procs)
-    if n_procs > 1 and n < bs and dl.drop_last:
+    if n_procs > 1 and n < bs and drop_last:
         raise ValueError(f"Each of the {n_procs} processes gets {n} training items, which don't fill one batch of "
                          f"{bs}: use a smaller batch size (it is that of each process).")
     if len(dl) == 0:
         raise ValueError(f"The training set of {n} items doesn't fill one batch of {bs}: use a smaller batch size.")
-    if bs == 1 or (n % bs == 1 and not dl.drop_last):
+    if bs == 1 or (n % bs == 1 and not drop_last):
         raise ValueError(f"The last of the batches of {bs} would hold one image ({n} in all), and z can't be "
                          "normalised over one: use `drop_last=True` or another batch size.")
     if len(dls.loaders) < 2 or not len(dls.valid):
