@@ -397,8 +397,8 @@ class GatherLatents(Callback):
 
     def before_validate(self): self.zs,self.logits,self.targets = [],[],[]
     def after_pred(self):
-        targets = self.learn.yb[0] if self.learn.yb else None
         model = self.learn.aae
+        targets = model.task.as_rows(self.learn.yb[0], len(model.z)) if self.learn.yb else None
         batch = self.learn.to_detach((model.z, model.task.logits(self.learn.pred.float()), targets))
         if self.store is not None: return self.store(*batch)
         for kept,new in zip((self.zs, self.logits, self.targets), batch): kept.append(new)

@@ -300,7 +300,7 @@ def _latents(self:AAELearner, dl, path=None, rows=None):
 def _joined(gather, items, outputs, task, sources):
     "The batches that a callback kept, as `Latents`"
     missing = not gather.targets or gather.targets[0] is None
-    targets = None if missing else task.as_rows(torch.cat(gather.targets), len(items))
+    targets = None if missing else torch.cat(gather.targets)
     return Latents(torch.cat(gather.zs), torch.cat(gather.logits), targets, items, outputs, task, sources)
 
 # %% ../nbs/05_latents.ipynb #3bc2d5ce
