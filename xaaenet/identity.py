@@ -16,8 +16,7 @@ from typing import NamedTuple
 import PIL.Image
 from fastai.vision.all import *
 
-from .data import *
-from .data import _first_of
+from .rows import _first_of, _for_rows, _list_of, _steps_to_image, _through
 
 # %% ../nbs/02c_identity.ipynb #458b1b7e
 _real_folder = lru_cache(maxsize=1000)(os.path.realpath)
@@ -85,17 +84,6 @@ def kind_of(
     "The kind of a source: only sources of one kind can be compared"
     return None if source is None else source.split(':', 1)[0]
 
-# %% ../nbs/02c_identity.ipynb #f327c537
-def _steps_to_image(tl):
-    "What the first item of a `TfmdLists` becomes on its way to an image, the item itself first"
-    o, steps = tl._get(0), []
-    for f in tl.tfms.fs:
-        steps.append(o)
-        try: o = f(o, split_idx=tl.tfms.split_idx)
-        except Exception: return steps # it can't be read
-        if isinstance(o, (PIL.Image.Image, torch.Tensor)): return steps
-    return [*steps, o]
-
 # %% ../nbs/02c_identity.ipynb #7fb0378e
 def _origin_in_lists(tl):
     "The function from a row of fastai's `TfmdLists` to what its image is made of"
@@ -103,26 +91,11 @@ def _origin_in_lists(tl):
     steps = _steps_to_image(tl)
     files = [k for k,o in enumerate(steps) if _file_of(o) is not None]
     arrays = [k for k,o in enumerate(steps) if isinstance(o, _in_memory)]
-    way = list(tl.tfms.fs)[:(files[-1:] or arrays[:1] or [0])[0]]
-    return lambda i: compose_tfms(tl._get(i), way, split_idx=tl.tfms.split_idx)
-
-# %% ../nbs/02c_identity.ipynb #ceb26547
-def _list_of(ds):
-    "The list that a data set keeps, an entry for each row; None if there is none"
-    if isinstance(ds, torch.utils.data.TensorDataset): return ds.tensors[0]
-    lists = [getattr(ds, k, None) for k in ('samples', 'items', 'data')] + [ds]
-    kinds = list, tuple, L, np.ndarray, torch.Tensor
-    return next((o for o in lists if isinstance(o, kinds) and len(o) == len(ds)), None)
+    return _through(tl, list(tl.tfms.fs)[:(files[-1:] or arrays[:1] or [0])[0]])
 
 # %% ../nbs/02c_identity.ipynb #95de33ea
 def _origin(ds):
     "The function from a row of a data set to what its image is made of, or to the row's number if that is unknown"
-    if isinstance(ds, torch.utils.data.Subset):
-        whole = _origin(ds.dataset)
-        return lambda i: whole(ds.indices[i])
-    if isinstance(ds, torch.utils.data.ConcatDataset):
-        rows = [(f, j) for part in ds.datasets for f,j in zip([_origin(part)]*len(part), range(len(part)))]
-        return lambda i: rows[i][0](rows[i][1])
     tl = ds.tls[0] if isinstance(ds, Datasets) else ds
     if isinstance(tl, TfmdLists): return _origin_in_lists(tl)
     items = _list_of(ds)
@@ -134,6 +107,6 @@ def identities(
     rows=None # Which; all by default
 ) -> list: # An `Identity` for each row
     "The identities of the images of a data set"
-    origin = _origin(ds)
     _real_folder.cache_clear() # links may have changed
-    return [identity_of(origin(i)) for i in (range(len(ds)) if rows is None else rows)]
+    rows = range(len(ds)) if rows is None else rows
+    return list(map(identity_of, _for_rows(ds, rows, _origin)))

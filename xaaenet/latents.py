@@ -23,7 +23,7 @@ from .images import _progress
 from .forms import *
 from .forms import _loaders
 from .data import *
-from .rows import _epoch, _served
+from .rows import _epoch, _names_of, _served
 from .identity import *
 from .callbacks import *
 from .checkpoint import _write
@@ -72,29 +72,13 @@ def _in_order(dl, rows=None):
     new = (_fastai_in_order if isinstance(dl, DataLoader) else _torch_in_order)(dl, served)
     return _InOrder(new, new.dataset, served, _unaugmented(new.dataset))
 
-# %% ../nbs/05_latents.ipynb #d877410d
-def _item_name(item, i):
-    "Path or name that an item is or begins with, or else its position `i`"
-    if isinstance(item, (tuple, list, L)) and len(item): item = item[0]
-    return item if isinstance(item, (str, Path)) else i
-
-# %% ../nbs/05_latents.ipynb #9009a3a7
-def _identities(ds, n):
-    "Path or name of each of the `n` items where the data set knows one, else its position"
-    if isinstance(ds, torch.utils.data.Subset):
-        base = _identities(ds.dataset, len(ds.dataset))
-        return [base[i] for i in ds.indices]
-    items = getattr(ds, 'items', None)
-    if items is None or len(items) != n: return list(range(n))
-    if isinstance(items, pd.DataFrame): return list(items.index)
-    return [_item_name(o, i) for i,o in enumerate(items)]
-
 # %% ../nbs/05_latents.ipynb #739b6268
 def _identified(ds, rows=None):
     "Items and sources of all or some rows of a data set"
     rows = range(len(ds)) if rows is None else rows
-    found, names = identities(ds, rows), _identities(ds, len(ds))
-    return dict(items=[ifnone(o.file, names[i]) for i,o in zip(rows, found)], sources=[o.source for o in found])
+    found = identities(ds, rows)
+    items = [ifnone(o.file, name) for name,o in zip(_names_of(ds, rows), found)]
+    return dict(items=items, sources=[o.source for o in found])
 
 # %% ../nbs/05_latents.ipynb #289b0d54
 @dataclass(eq=False, repr=False)

@@ -9,9 +9,10 @@ __all__ = []
 
 # %% ../nbs/01c_rows.ipynb #01c00005
 from copy import deepcopy
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple
 
+import PIL.Image
 from torch.utils import data as torch_data
 from fastai.vision.all import *
 
@@ -36,7 +37,10 @@ def _listed(sampler):
 # %% ../nbs/01c_rows.ipynb #01c0000e
 def _flat(rows):
     "Numbers of rows, also of batches of them"
-    return list(chain.from_iterable(o if is_iter(o) else [o] for o in rows))
+    if isinstance(rows, range): return rows
+    flat = []
+    for o in rows: flat += o if is_iter(o) else [o]
+    return flat
 
 def _asked(sampler, dataset):
     "All that a copy of a sampler gives in one pass; the data set isn't copied"
@@ -102,6 +106,12 @@ def _n_served(dl):
     try: return len(_served(dl).rows)
     except Exception: return None # it may be anyone's loader
 
+def _rows_or_all(dl):
+    "The rows that a loader serves, or all of its data set where that can't be told; None of a stream"
+    try: return _served(dl)
+    except Exception: ds = getattr(dl, 'dataset', None) # it may be anyone's loader
+    return _Served(ds, range(len(ds))) if hasattr(ds, '__len__') else None
+
 # %% ../nbs/01c_rows.ipynb #01c00018
 class _Epoch(NamedTuple):
     "An epoch of a loader; None for what it doesn't tell"
@@ -126,3 +136,82 @@ def _epoch(dl):
     if not isinstance(dl, DataLoader): return _Epoch()
     own = None if dl.n is None or not hasattr(dl.dataset, '__len__') else _own_idxs(dl)
     return _Epoch(dl.n if own is None else len(own), dl.bs, dl.drop_last)
+
+# %% ../nbs/01c_rows.ipynb #01c10002
+def _below_subsets(ds, rows):
+    "The data set below any subsets, and the numbers of some rows in it"
+    while isinstance(ds, torch_data.Subset):
+        rows = [int(ds.indices[i]) for i in rows]
+        ds = ds.dataset
+    return ds, rows
+
+def _leaf_rows(ds, rows):
+    "The data set that keeps each of some rows, and the row's number in it"
+    ds, rows = _below_subsets(ds, rows)
+    if not isinstance(ds, torch_data.ConcatDataset): return [(ds, i) for i in rows]
+    found, rows, begin = {}, [range(len(ds))[i] for i in rows], 0
+    for part,end in zip(ds.datasets, ds.cumulative_sizes):
+        own = sorted({i for i in rows if begin <= i < end})
+        found.update(zip(own, _leaf_rows(part, [i-begin for i in own])))
+        begin = end
+    return [found[i] for i in rows]
+
+# %% ../nbs/01c_rows.ipynb #01c10004
+def _for_rows(ds, rows, make):
+    "`make(leaf)(j)` for each of some rows, one after the other; `make` is called once for each data set"
+    made = {}
+    for leaf,j in _leaf_rows(ds, rows):
+        if id(leaf) not in made: made[id(leaf)] = make(leaf)
+        yield made[id(leaf)](j)
+
+# %% ../nbs/01c_rows.ipynb #01c10006
+def _steps_to_image(tl):
+    "What the first item of a `TfmdLists` becomes on its way to an image, the item itself first"
+    o, steps = tl._get(0), []
+    for f in tl.tfms.fs:
+        steps.append(o)
+        try: o = f(o, split_idx=tl.tfms.split_idx)
+        except Exception: return steps # it can't be read
+        if isinstance(o, (PIL.Image.Image, Tensor)): return steps
+    return [*steps, o]
+
+def _through(tl, fs):
+    "The function that takes a row of a `TfmdLists` through the transforms `fs`"
+    return lambda i: compose_tfms(tl._get(i), fs, split_idx=tl.tfms.split_idx)
+
+# %% ../nbs/01c_rows.ipynb #01c10008
+_to_number = Categorize, RegressionSetup # also of several labels
+
+def _before_number(tl):
+    "The transforms of a target before it becomes a number, and the one that makes it; None if there is none"
+    fs = list(tl.tfms.fs)
+    k = next((k for k,f in enumerate(fs) if isinstance(f, _to_number)), len(fs))
+    return fs[:k], first(fs[k:])
+
+# %% ../nbs/01c_rows.ipynb #01c1000a
+def _first_of(o):
+    "The image's part of an item: the first of a pair, or the item itself"
+    return o[0] if is_listy(o) and len(o) else o
+
+def _list_of(ds):
+    "The list that a data set keeps, an entry for each row; None if there is none"
+    if isinstance(ds, torch_data.TensorDataset): return ds.tensors[0]
+    lists = [getattr(ds, k, None) for k in ('samples', 'items', 'data')] + [ds]
+    kinds = list, tuple, L, np.ndarray, Tensor
+    return next((o for o in lists if isinstance(o, kinds) and len(o) == len(ds)), None)
+
+# %% ../nbs/01c_rows.ipynb #01c1000c
+def _namer(ds):
+    "The function from a row to the name that its data set has for it, or to None"
+    items = getattr(ds, 'items', None)
+    if items is None or not hasattr(ds, '__len__') or len(items) != len(ds): return lambda i: None
+    if isinstance(items, pd.DataFrame): return list(items.index).__getitem__
+    def name(i):
+        o = _first_of(items[i])
+        return o if isinstance(o, (str, Path)) else None
+    return name
+
+def _names_of(ds, rows):
+    "The name of each of some rows, or its number in the data set below any subsets"
+    ds, rows = _below_subsets(ds, rows)
+    return [ifnone(o, i) for i,o in zip(rows, _for_rows(ds, rows, _namer))]
