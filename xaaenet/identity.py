@@ -36,11 +36,21 @@ def _file_of(o):
     if isinstance(o, str) and o and (os.path.basename(o) != o or os.path.exists(o)): return o
 
 # %% ../nbs/02c_identity.ipynb #08468dcd
-def _as_bytes(a):
-    "`a` as bytes, if its values are those of bytes or lie in [0, 1]; else as floats"
-    if a.dtype.kind == 'b' or a.dtype.kind == 'f' and a.size and 0 <= a.min() and a.max() <= 1: a = (a*255.).round()
-    whole = a.size and a.min() >= 0 and a.max() <= 255 and (a == a.astype(np.uint8)).all()
-    return a.astype(np.uint8) if whole else a.astype(np.float64)
+def _levels(a):
+    "The values of `a` as bytes, if they are a byte's steps in [0, 1] or in [0, 255]; else None"
+    if not a.size or not (a.min() >= 0 and a.max() <= 255): return None
+    x = a.astype(np.float64)
+    if x.max() <= 1: x = x*255
+    levels = x.round()
+    return levels.astype(np.uint8) if (abs(x-levels) <= 2**-22*levels).all() else None
+
+def _values(a):
+    "The values of `a` in a type that doesn't depend on its own: as bytes or as floats"
+    if a.dtype == np.uint8 and a.size and a.max() > 1: return a
+    levels = _levels(a)
+    if levels is not None: return levels
+    whole = a.dtype.kind in 'iu' and a.size and (abs(a.astype(np.float64)) > 2**24).any()
+    return a.astype(np.float64 if whole else np.float32)
 
 # %% ../nbs/02c_identity.ipynb #eb3a6350
 def _pixels(o):
@@ -57,7 +67,7 @@ def _pixels(o):
 def _checksum(o):
     "A text that is the same for the same image in memory"
     if isinstance(o, bytes): return blake2b(o, digest_size=16).hexdigest()
-    a = np.ascontiguousarray(_as_bytes(_pixels(o)))
+    a = np.ascontiguousarray(_values(_pixels(o)))
     return blake2b(f'{a.shape}{a.dtype}'.encode() + a.tobytes(), digest_size=16).hexdigest()
 
 # %% ../nbs/02c_identity.ipynb #9f1b9507
