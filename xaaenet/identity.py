@@ -39,10 +39,12 @@ def _file_of(o):
 def _levels(a):
     "The values of `a` as bytes, if they are a byte's steps in [0, 1] or in [0, 255]; else None"
     if not a.size or not (a.min() >= 0 and a.max() <= 255): return None
-    x = a.astype(np.float64)
-    if x.max() <= 1: x = x*255
-    levels = x.round()
-    return levels.astype(np.uint8) if (abs(x-levels) <= 2**-22*levels).all() else None
+    scale = 255 if a.max() <= 1 else 1
+    for some in (a[:1], a): # the first line tells nearly always
+        x = some.astype(np.float64)*scale
+        levels = x.round()
+        if (abs(x-levels) > 2**-22*levels).any(): return None
+    return levels.astype(np.uint8)
 
 def _values(a):
     "The values of `a` in a type that doesn't depend on its own: as bytes or as floats"
