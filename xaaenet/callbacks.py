@@ -16,6 +16,8 @@ from fastai.vision.all import *
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.tracker import TrackerCallback
 
+from .rows import _names_of
+
 # %% ../nbs/03a_callbacks.ipynb #6ff7b3f0
 class AdversarialGame(Callback):
     "Take turns in the adversarial phase, and keep the discriminator learning in the others"
@@ -261,17 +263,17 @@ def settle(self:KeepBest,
     return True
 
 # %% ../nbs/03a_callbacks.ipynb #d32a45fe
-def _name(items, j):
-    "Item `j` by its path, or by its number"
-    o = items[j] if items is not None and not isinstance(items, pd.DataFrame) else None
-    return o if isinstance(o, (str, Path)) else f'item {j}'
+def _called(name):
+    "An item by its path or name, or by its number"
+    return name if isinstance(name, (str, Path)) else f'item {name}'
 
 def _batch_items(dl, i):
     "Items of batch `i` of the pass that `dl` is in, or None where it doesn't tell"
     dl = getattr(dl, 'dl', dl)
     order,bs = getattr(dl, '_DataLoader__idxs', None),getattr(dl, 'bs', None)
     if order is None or bs is None: return None
-    return [_name(getattr(dl, 'items', None), j) for j in list(order)[i*bs:(i+1)*bs]]
+    names = _names_of(dl.dataset, list(order)[i*bs:(i+1)*bs])
+    return list(map(_called, names))
 
 # %% ../nbs/03a_callbacks.ipynb #0fbdc1c9
 def _finite_rows(o):
@@ -397,8 +399,8 @@ class GatherLatents(Callback):
 
     def before_validate(self): self.zs,self.logits,self.targets = [],[],[]
     def after_pred(self):
-        targets = self.learn.yb[0] if self.learn.yb else None
         model = self.learn.aae
+        targets = model.task.as_rows(self.learn.yb[0], len(model.z)) if self.learn.yb else None
         batch = self.learn.to_detach((model.z, model.task.logits(self.learn.pred.float()), targets))
         if self.store is not None: return self.store(*batch)
         for kept,new in zip((self.zs, self.logits, self.targets), batch): kept.append(new)

@@ -21,7 +21,9 @@ from .model import _check_number
 from .batches import *
 from .blocks import _check_parts, _refused, _row_fault, _values, _odd_marks
 from .images import *
-from .images import _inspect_all
+from .images import _inspect_all, _no_content, _perhaps_a_key, _why
+from .rows import _before_number, _epoch, _first_of, _for_rows, _leaf_rows, _list_of, _rows_or_all
+from .rows import _steps_to_image, _through
 
 # %% ../nbs/02a_data.ipynb #4a6e28d1
 def _one_batch(dl):
@@ -31,26 +33,19 @@ def _one_batch(dl):
         if 'same size' not in str(e) and 'equal size' not in str(e): raise
         raise ValueError("The images have different sizes and can't make a batch: add `item_tfms=Resize(...)`.") from e
 
-# %% ../nbs/02a_data.ipynb #0e456e22
-def _rows_and_batch(dl):
-    "Rows and batch size of a loader, fastai's or PyTorch's own, None for what it doesn't tell"
-    if isinstance(dl, DataLoader): return getattr(dl, 'n', None), getattr(dl, 'bs', None)
-    sized = hasattr(getattr(dl, 'dataset', None), '__len__') and getattr(dl, 'batch_sampler', None) is not None
-    return len(dl.dataset) if sized else None, getattr(dl, 'batch_size', None)
-
 # %% ../nbs/02a_data.ipynb #c90f5a3e
 def _check_sizes(dls, n_procs=1):
     "Refuse batch sizes that batch norm can't work with, and warn of those that the game can't"
     dl = dls.train
-    n, bs = _rows_and_batch(dl)
+    n, bs, drop_last = _epoch(dl)
     if n is None or bs is None: return
     n = -(-n // n_procs)
-    if n_procs > 1 and n < bs and dl.drop_last:
+    if n_procs > 1 and n < bs and drop_last:
         raise ValueError(f"Each of the {n_procs} processes gets {n} training items, which don't fill one batch of "
                          f"{bs}: use a smaller batch size (it is that of each process).")
     if len(dl) == 0:
         raise ValueError(f"The training set of {n} items doesn't fill one batch of {bs}: use a smaller batch size.")
-    if bs == 1 or (n % bs == 1 and not dl.drop_last):
+    if bs == 1 or (n % bs == 1 and not drop_last):
         raise ValueError(f"The last of the batches of {bs} would hold one image ({n} in all), and z can't be "
                          "normalised over one: use `drop_last=True` or another batch size.")
     if len(dls.loaders) < 2 or not len(dls.valid):
@@ -115,10 +110,6 @@ def _some(names, n=10):
     "The first `n` names as text"
     return ', '.join(shown_names(names[:n])) + (', ...' if len(names) > n else '')
 
-def _first_of(o):
-    "The image's part of an item: the first of a pair, or the item itself"
-    return o[0] if is_listy(o) and len(o) else o
-
 def _item_name(tl, i):
     "What an error calls an item: its file, its row of a table, or its number"
     o = _first_of(tl._get(i))
@@ -134,15 +125,22 @@ def _label(tl, i, way):
         raise ValueError(f"The label of {_item_name(tl, i)} can't be read ({type(e).__name__}: {e}): correct it, or "
                          "leave the item out.") from e
 
+# %% ../nbs/02a_data.ipynb #83e0c9f3
+class _Labels(NamedTuple):
+    "Labels of the rows of a loader"
+    values:list=None # Before they become numbers; None where that can't be told
+    to_number:object=None # The transform that makes numbers of them
+    name:callable=None # What an error calls the row of the label at a position
+
 def _labels(dl):
-    "Labels of a loader's items, and the transform that makes them numbers; None where that can't be told"
-    ds = getattr(dl, 'dataset', None)
-    if not isinstance(ds, Datasets) or len(ds.tls) < 2: return None, None
-    tl = ds.tls[1]
-    fs = tl.tfms.fs
-    k = next((k for k,f in enumerate(fs) if isinstance(f, (Categorize, RegressionSetup))), None) # also MultiCategorize
-    if k is None: return None, None
-    return [_label(tl, i, fs[:k]) for i in range(len(tl))], fs[k]
+    "Labels of the rows that a loader serves"
+    where = _leaf_rows(*(_rows_or_all(dl) or ([], [])))
+    ds = where[0][0] if where else None
+    if not isinstance(ds, Datasets) or len(ds.tls) < 2 or any(o is not ds for o,_ in where): return _Labels()
+    tl, rows = ds.tls[1], [i for _,i in where]
+    way, to_number = _before_number(tl)
+    if to_number is None: return _Labels()
+    return _Labels([_label(tl, i, way) for i in rows], to_number, lambda k: _item_name(tl, rows[k]))
 
 # %% ../nbs/02a_data.ipynb #70e9d3ab
 def _no_label(o):
@@ -241,9 +239,9 @@ def _check_labels(dls):
     "Refuse labels that are missing or unknown, and warn of classes with fewer than two training images"
     counts, vocab = Counter(), []
     for k,dl in enumerate(dls.loaders):
-        labels, to_number = _labels(dl)
+        labels, to_number, name = _labels(dl)
         if labels is None: return
-        classes = _classes(labels, to_number, partial(_item_name, dl.dataset.tls[1]), training=k == 0)
+        classes = _classes(labels, to_number, name, training=k == 0)
         if k == 0 and classes is not None:
             counts.update(c for o in classes for c in o)
             vocab = list(to_number.vocab)
@@ -274,75 +272,53 @@ def check_dls(
                          "both the same `item_tfms`.")
     return b, n_out
 
-# %% ../nbs/02a_data.ipynb #1fb1d578
-class _Way(NamedTuple):
-    "How an item becomes an image"
-    transforms:list # From the item to what the image is made of
-    reader:callable # Makes the image; None if nothing does
-    first:object # What the first image is made of
-
-# %% ../nbs/02a_data.ipynb #d24f8b6c
-def _way_to_image(tl):
-    "The way from the items of a `TfmdLists` to their images"
-    fs = list(tl.tfms.fs)
-    o = tl._get(0)
-    for k,f in enumerate(fs):
-        try: new = f(o, split_idx=tl.tfms.split_idx)
-        except Exception: return _Way(fs[:k], f, o) # a file that can't be read; or else the first batch shows it
-        if isinstance(new, (PIL.Image.Image, torch.Tensor)): return _Way(fs[:k], f, o)
-        o = new
-    return _Way(fs, None, o)
-
 # %% ../nbs/02a_data.ipynb #a5f3709b
-class _Sources(NamedTuple):
-    "Where the images of a data set come from"
-    paths:list # What each item's image is made of; empty unless the first is a file
-    reader:callable # Makes an image of a file; None where Pillow does
-    known:bool # Could it be told?
+class _File(NamedTuple):
+    "A file or a key that an image is made of"
+    path:object=None # Or key
+    reader:callable=None # Makes an image of it; None where that is up to the loader or to Pillow
+    dl:object=None # Loader that it comes from
+    row:int=None # Of the loader's data set
 
+# %% ../nbs/02a_data.ipynb #a5f3709c
 _in_memory = np.ndarray, torch.Tensor, PIL.Image.Image, bytes
-_no_files = _Sources([], None, known=True)
-_unknown = _Sources([], None, known=False)
 
-# %% ../nbs/02a_data.ipynb #07b8e2f6
-def _sources_of_lists(tl):
-    "Where the images of fastai's `TfmdLists` come from"
-    if not len(tl): return _no_files
-    way = _way_to_image(tl)
-    if isinstance(way.first, _in_memory): return _no_files
-    if not isinstance(way.first, (str, Path)): return _unknown
-    paths = [compose_tfms(tl._get(i), way.transforms, split_idx=tl.tfms.split_idx) for i in range(len(tl))]
-    return _Sources(paths, way.reader, known=True)
-
-# %% ../nbs/02a_data.ipynb #bc14d9a0
-def _sources_of_items(ds):
-    "Where the images of a data set come from that isn't fastai's"
-    items = next((getattr(ds, k) for k in ('samples', 'items') if hasattr(ds, k)), ds)
-    if isinstance(items, torch.utils.data.TensorDataset): return _no_files
-    if not is_listy(items): return _unknown
-    paths = [_first_of(o) for o in items]
-    if not paths or isinstance(paths[0], _in_memory): return _no_files
-    if not isinstance(paths[0], (str, Path)): return _unknown
-    return _Sources(paths, getattr(ds, 'loader', None), known=True)
-
-# %% ../nbs/02a_data.ipynb #dc140655
-def _image_sources(ds):
-    "Where the images of a data set come from"
-    if isinstance(ds, torch.utils.data.Subset):
-        of_all = _image_sources(ds.dataset)
-        if not of_all.paths: return of_all
-        return of_all._replace(paths=[of_all.paths[i] for i in ds.indices])
+def _way_to_file(ds):
+    "The function from a row to what its image is made of, and the reader"
     tl = ds.tls[0] if isinstance(ds, Datasets) else ds
-    return _sources_of_lists(tl) if isinstance(tl, TfmdLists) else _sources_of_items(ds)
+    if not isinstance(tl, TfmdLists):
+        items = _list_of(ds)
+        if items is None: return None, None
+        return lambda i: _first_of(items[i]), getattr(ds, 'loader', None)
+    fs = list(tl.tfms.fs)
+    k = len(_steps_to_image(tl)) - 1
+    return _through(tl, fs[:k]), fs[k] if k < len(fs) else None
+
+# %% ../nbs/02a_data.ipynb #a5f370a1
+def _file_of_row(ds):
+    "The function from a row to its `_File`: empty if the image is in memory, None if that can't be told"
+    if not len(ds): return lambda i: _File()
+    way, reader = _way_to_file(ds)
+    if way is None: return lambda i: None
+    if isinstance(way(0), _in_memory): return lambda i: _File()
+    if not isinstance(way(0), (str, Path)): return lambda i: None
+    return lambda i: _File(way(i), reader)
 
 # %% ../nbs/02a_data.ipynb #fb54a20c
 def _files_of(dls):
-    "Image files of `dls` and the function that reads each, in the loaders' order; a warning if they can't be told"
-    sources = [_image_sources(getattr(dl, 'dataset', None)) for dl in dls.loaders]
-    if not all(o.known for o in sources):
+    "Each file of `dls`, in the loaders' order, with how it is read; a warning if they can't be told"
+    files, known = {}, True
+    for dl in dls.loaders:
+        served = _rows_or_all(dl)
+        known = known and served is not None
+        if served is None: continue
+        for row,o in zip(served.rows, _for_rows(*served, _file_of_row)):
+            known = known and o is not None
+            if o is not None and isinstance(o.path, (str, Path)): files[o.path] = o._replace(dl=dl, row=row)
+    if not known:
         warnings.warn("The image files can't be told from the dls, and weren't checked: `check_files(paths)` does it, "
                       "and `check_files=False` says that there's no need.")
-    return {p: o.reader for o in sources for p in o.paths if isinstance(p, (str, Path))}
+    return files
 
 # %% ../nbs/02a_data.ipynb #fcade7fa
 def _passed_over(folder, images):
@@ -358,8 +334,8 @@ def _passed_over(folder, images):
 # %% ../nbs/02a_data.ipynb #1f17ba07
 def _files_in(source):
     "Image files of a folder or of a list of paths"
-    if not isinstance(source, (str, Path)): return {o: None for o in source}
-    if not Path(source).is_dir(): return {source: None}
+    if not isinstance(source, (str, Path)): return {o: _File(o) for o in source}
+    if not Path(source).is_dir(): return {source: _File(source)}
     files = get_image_files(source)
     other = _passed_over(source, files)
     if not files: raise ValueError(f"There is no image in {shown_name(source)} or its subfolders.{other}")
@@ -368,7 +344,7 @@ def _files_in(source):
     empty = [o for o in sorted(Path(source).iterdir()) if o.is_dir() and o not in with_images]
     if empty:
         warnings.warn(f"No image is in {_some(empty)}: if these are classes, the model won't know them.")
-    return {o: None for o in files}
+    return {o: _File(o) for o in files}
 
 # %% ../nbs/02a_data.ipynb #49d5b1f0
 def _misread(reader, oddities):
@@ -397,22 +373,13 @@ def _extremes(sizes):
     height = {f: h/w for f,(w,h) in sizes.items()}
     return {min(area, key=area.get), max(area, key=area.get), min(width, key=width.get), min(height, key=height.get)}
 
-# %% ../nbs/02a_data.ipynb #f6a2c07e
-def _shapes_of(dl, files):
-    "What the item transforms of a loader make of `files`: a shape for each"
-    paths = _image_sources(dl.dataset).paths
-    tried = [(i,p) for i,p in enumerate(paths) if isinstance(p, (str, Path)) and p in files]
-    return {p: list(dl.do_item(i)[0].shape) for i,p in tried}
-
 # %% ../nbs/02a_data.ipynb #e3b92a6d
-def _check_shapes(dls, found):
+def _check_shapes(files, found):
     "Refuse images of several sizes that the item transforms leave so"
     sizes = {f: o.size for f,o in found.items() if o.size}
     if len(set(sizes.values())) < 2: return
-    tried, shapes = _extremes(sizes), {}
-    with no_random(): # of the run's
-        for dl in dls.loaders:
-            if isinstance(dl, DataLoader): shapes.update(_shapes_of(dl, tried))
+    tried = [files[f] for f in _extremes(sizes) if isinstance(files[f].dl, DataLoader)]
+    with no_random(): shapes = {o.path: list(o.dl.do_item(o.row)[0].shape) for o in tried} # not with the run's
     if not shapes: return
     a = min(shapes, key=shapes.get)
     b = max(shapes, key=shapes.get)
@@ -420,18 +387,39 @@ def _check_shapes(dls, found):
         raise ValueError(f"The images have different sizes and can't make a batch ({shown_name(a)} gives {shapes[a]}, "
                          f"{shown_name(b)} {shapes[b]}): add `item_tfms=Resize(...)`.")
 
+# %% ../nbs/02a_data.ipynb #e3b92a71
+def _is_name(o): return isinstance(_first_of(o), (str, Path))
+
+def _made(dl, row):
+    "What a loader makes of a row: an item, or a batch of it if the item is still a name"
+    fastai = isinstance(dl, DataLoader)
+    item = dl.do_item(row) if fastai else dl.dataset[row]
+    if not _is_name(item): return item
+    try: return dl.do_batch([item]) if fastai else dl.collate_fn([item])
+    except Exception: return item # nothing of that makes an image
+
+# %% ../nbs/02a_data.ipynb #e3b92a72
+def _loader_fault(file, said):
+    "What is wrong with a file that Pillow can't read, `said`, for the loader that it comes from"
+    if file.dl is None or file.reader is not None or said in set(_no_content) - set(_perhaps_a_key): return said
+    try: made = _first_of(_made(file.dl, file.row))
+    except Exception as e: return _why(e) # it may be anyone's code
+    return None if isinstance(made, _in_memory) else said
+
 # %% ../nbs/02a_data.ipynb #37fa5746
 def check_files(
     source, # `DataLoaders`, a folder of images, or paths
     n_workers:int=8 # Threads
 ) -> dict: # Files of which `PILImage` makes something else, with what it is
     "Raise one error that lists all files which can't be read, and warn of those that `PILImage` misreads"
-    readers = _files_of(source) if isinstance(source, DataLoaders) else _files_in(source)
-    found = _inspect_all(readers, n_workers)
-    bad = {f: o.fault for f,o in found.items() if o.fault}
+    files = _files_of(source) if isinstance(source, DataLoaders) else _files_in(source)
+    found = _inspect_all({f: o.reader for f,o in files.items()}, n_workers)
+    faults = {f: o.fault for f,o in found.items() if o.fault}
+    with no_random(): bad = {f: _loader_fault(files[f], said) for f,said in faults.items()}
+    bad = {f: said for f,said in bad.items() if said}
     if bad: raise UnreadableFiles(bad)
-    odd = {f: '; '.join(_misread(readers[f], o.oddities)) for f,o in found.items()}
+    odd = {f: '; '.join(_misread(files[f].reader, o.oddities)) for f,o in found.items()}
     odd = {f: o for f,o in odd.items() if o}
     _warn_of_odd(odd)
-    if isinstance(source, DataLoaders): _check_shapes(source, found)
+    _check_shapes(files, found)
     return odd

@@ -16,8 +16,7 @@ from typing import NamedTuple
 import PIL.Image
 from fastai.vision.all import *
 
-from .data import *
-from .data import _first_of
+from .rows import _first_of, _for_rows, _list_of, _steps_to_image, _through
 
 # %% ../nbs/02c_identity.ipynb #458b1b7e
 _real_folder = lru_cache(maxsize=1000)(os.path.realpath)
@@ -37,11 +36,23 @@ def _file_of(o):
     if isinstance(o, str) and o and (os.path.basename(o) != o or os.path.exists(o)): return o
 
 # %% ../nbs/02c_identity.ipynb #08468dcd
-def _as_bytes(a):
-    "`a` as bytes, if its values are those of bytes or lie in [0, 1]; else as floats"
-    if a.dtype.kind == 'b' or a.dtype.kind == 'f' and a.size and 0 <= a.min() and a.max() <= 1: a = (a*255.).round()
-    whole = a.size and a.min() >= 0 and a.max() <= 255 and (a == a.astype(np.uint8)).all()
-    return a.astype(np.uint8) if whole else a.astype(np.float64)
+def _levels(a):
+    "The values of `a` as bytes, if they are a byte's steps in [0, 1] or in [0, 255]; else None"
+    if not a.size or not (a.min() >= 0 and a.max() <= 255): return None
+    scale = 255 if a.max() <= 1 else 1
+    for some in (a[:1], a): # the first line tells nearly always
+        x = some.astype(np.float64)*scale
+        levels = x.round()
+        if (abs(x-levels) > 2**-22*levels).any(): return None
+    return levels.astype(np.uint8)
+
+def _values(a):
+    "The values of `a` in a type that doesn't depend on its own: as bytes or as floats"
+    if a.dtype == np.uint8 and a.size and a.max() > 1: return a
+    levels = _levels(a)
+    if levels is not None: return levels
+    whole = a.dtype.kind in 'iu' and a.size and (abs(a.astype(np.float64)) > 2**24).any()
+    return a.astype(np.float64 if whole else np.float32)
 
 # %% ../nbs/02c_identity.ipynb #eb3a6350
 def _pixels(o):
@@ -58,7 +69,7 @@ def _pixels(o):
 def _checksum(o):
     "A text that is the same for the same image in memory"
     if isinstance(o, bytes): return blake2b(o, digest_size=16).hexdigest()
-    a = np.ascontiguousarray(_as_bytes(_pixels(o)))
+    a = np.ascontiguousarray(_values(_pixels(o)))
     return blake2b(f'{a.shape}{a.dtype}'.encode() + a.tobytes(), digest_size=16).hexdigest()
 
 # %% ../nbs/02c_identity.ipynb #9f1b9507
@@ -85,17 +96,6 @@ def kind_of(
     "The kind of a source: only sources of one kind can be compared"
     return None if source is None else source.split(':', 1)[0]
 
-# %% ../nbs/02c_identity.ipynb #f327c537
-def _steps_to_image(tl):
-    "What the first item of a `TfmdLists` becomes on its way to an image, the item itself first"
-    o, steps = tl._get(0), []
-    for f in tl.tfms.fs:
-        steps.append(o)
-        try: o = f(o, split_idx=tl.tfms.split_idx)
-        except Exception: return steps # it can't be read
-        if isinstance(o, (PIL.Image.Image, torch.Tensor)): return steps
-    return [*steps, o]
-
 # %% ../nbs/02c_identity.ipynb #7fb0378e
 def _origin_in_lists(tl):
     "The function from a row of fastai's `TfmdLists` to what its image is made of"
@@ -103,26 +103,11 @@ def _origin_in_lists(tl):
     steps = _steps_to_image(tl)
     files = [k for k,o in enumerate(steps) if _file_of(o) is not None]
     arrays = [k for k,o in enumerate(steps) if isinstance(o, _in_memory)]
-    way = list(tl.tfms.fs)[:(files[-1:] or arrays[:1] or [0])[0]]
-    return lambda i: compose_tfms(tl._get(i), way, split_idx=tl.tfms.split_idx)
-
-# %% ../nbs/02c_identity.ipynb #ceb26547
-def _list_of(ds):
-    "The list that a data set keeps, an entry for each row; None if there is none"
-    if isinstance(ds, torch.utils.data.TensorDataset): return ds.tensors[0]
-    lists = [getattr(ds, k, None) for k in ('samples', 'items', 'data')] + [ds]
-    kinds = list, tuple, L, np.ndarray, torch.Tensor
-    return next((o for o in lists if isinstance(o, kinds) and len(o) == len(ds)), None)
+    return _through(tl, list(tl.tfms.fs)[:(files[-1:] or arrays[:1] or [0])[0]])
 
 # %% ../nbs/02c_identity.ipynb #95de33ea
 def _origin(ds):
     "The function from a row of a data set to what its image is made of, or to the row's number if that is unknown"
-    if isinstance(ds, torch.utils.data.Subset):
-        whole = _origin(ds.dataset)
-        return lambda i: whole(ds.indices[i])
-    if isinstance(ds, torch.utils.data.ConcatDataset):
-        rows = [(f, j) for part in ds.datasets for f,j in zip([_origin(part)]*len(part), range(len(part)))]
-        return lambda i: rows[i][0](rows[i][1])
     tl = ds.tls[0] if isinstance(ds, Datasets) else ds
     if isinstance(tl, TfmdLists): return _origin_in_lists(tl)
     items = _list_of(ds)
@@ -134,6 +119,6 @@ def identities(
     rows=None # Which; all by default
 ) -> list: # An `Identity` for each row
     "The identities of the images of a data set"
-    origin = _origin(ds)
     _real_folder.cache_clear() # links may have changed
-    return [identity_of(origin(i)) for i in (range(len(ds)) if rows is None else rows)]
+    rows = range(len(ds)) if rows is None else rows
+    return list(map(identity_of, _for_rows(ds, rows, _origin)))

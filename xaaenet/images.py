@@ -153,15 +153,17 @@ class _Inspection(NamedTuple):
     oddities:tuple # Sentences
     fault:str # What is wrong with it, None if nothing is
 
-_no_content = 'it is a folder', 'it is not a file', 'it is missing', 'it is empty (0 bytes)' # for every reader
+_no_content = 'it is a folder', 'it is not a file', 'it is missing', 'it is empty (0 bytes)' # for every reader of files
+_perhaps_a_key = 'it is a folder', 'it is missing' # for a reader of one's own, which may look somewhere else
 
 def _inspect(file, reader=None):
     "Size and oddities of a file, and what is wrong with it for `reader`"
     size, oddities, fault = None, (), None
     try: size, oddities = _parse_once(file)
     except Exception as e: fault = _why(e) # decoders raise what they like
-    asked = reader is not None and fault not in _no_content
-    if asked and (fault or oddities or not _is_pillow(reader)): fault = _fault(file, reader, fault)
+    own = reader is not None and not _is_pillow(reader)
+    asked = reader is not None and (fault not in _no_content or own and fault in _perhaps_a_key)
+    if asked and (fault or oddities or own): fault = _fault(file, reader, fault)
     return _Inspection(size, oddities, fault)
 
 # %% ../nbs/02_images.ipynb #6ce5d940
@@ -172,9 +174,10 @@ def _is_pillow(reader):
 
 def _fault(file, reader, said):
     "What is wrong with a file for `reader`, in the reader's own words unless it uses Pillow"
-    try: reader(file)
+    try: made = reader(file)
     except Exception as e: # it may be anyone's code
         return (said or _why(e.__cause__ or e)) if _is_pillow(reader) else _why(e)
+    return said if made is None and said in _no_content else None
 
 # %% ../nbs/02_images.ipynb #82d243ee
 def _progress(it, what, total=None):

@@ -23,6 +23,7 @@ from .images import _progress
 from .forms import *
 from .forms import _loaders
 from .data import *
+from .rows import _epoch, _names_of, _served
 from .identity import *
 from .callbacks import *
 from .checkpoint import _write
@@ -32,19 +33,17 @@ from .learner import *
 
 # %% ../nbs/05_latents.ipynb #e3764c23
 def _fastai_in_order(dl, rows):
-    "A copy of fastai's loader over all or some rows; its subclasses weight or thin out the rows"
+    "A copy of fastai's loader over some rows; its subclasses weight or thin out the rows"
     cls = dict(cls=TfmdDL) if isinstance(dl, TfmdDL) else {}
     dl = strip_normalize(dl).new(shuffle=False, drop_last=False, **cls)
-    if hasattr(dl.dataset, '__len__'):
-        rows = range(len(dl.dataset)) if rows is None else rows
-        dl.get_idxs = partial(list, rows)
+    if rows is not None: dl.get_idxs = partial(list, rows)
     return dl
 
 # %% ../nbs/05_latents.ipynb #abe34dd2
 def _torch_in_order(dl, rows):
-    "A copy of PyTorch's loader over all or some rows"
-    dataset = dl.dataset if rows is None else torch.utils.data.Subset(dl.dataset, rows)
-    return torch.utils.data.DataLoader(dataset, dl.batch_size, shuffle=False, num_workers=dl.num_workers,
+    "A copy of PyTorch's loader over some rows"
+    if isinstance(dl.dataset, torch.utils.data.IterableDataset): rows = None
+    return torch.utils.data.DataLoader(dl.dataset, _epoch(dl).bs, sampler=rows, num_workers=dl.num_workers,
                                        collate_fn=dl.collate_fn, pin_memory=dl.pin_memory)
 
 # %% ../nbs/05_latents.ipynb #3bf2d5c1
@@ -59,40 +58,27 @@ class _InOrder(NamedTuple):
     "What `_in_order` gives; the context serves one pass"
     dl:object # The new loader
     dataset:object # Its data set
+    rows:list # Which rows of it; None of a stream
     unaugmented:object # Context to iterate in
 
 # %% ../nbs/05_latents.ipynb #c9ceaeae
 def _in_order(dl, rows=None):
-    "A loader of all or some `rows` of `dl`'s data set in order, without `Normalize` and, in its context, augmentation"
-    if isinstance(dl, DataLoader): dl = _fastai_in_order(dl, rows)
-    elif isinstance(dl, torch.utils.data.DataLoader): dl = _torch_in_order(dl, rows)
-    else: raise TypeError(f"A loader is needed whose data set has an order, not {type(dl).__name__}: "
-                          "use `learn.dls[i]` or `learn.dls.test_dl(items)`.")
-    return _InOrder(dl, dl.dataset, _unaugmented(dl.dataset))
-
-# %% ../nbs/05_latents.ipynb #d877410d
-def _item_name(item, i):
-    "Path or name that an item is or begins with, or else its position `i`"
-    if isinstance(item, (tuple, list, L)) and len(item): item = item[0]
-    return item if isinstance(item, (str, Path)) else i
-
-# %% ../nbs/05_latents.ipynb #9009a3a7
-def _identities(ds, n):
-    "Path or name of each of the `n` items where the data set knows one, else its position"
-    if isinstance(ds, torch.utils.data.Subset):
-        base = _identities(ds.dataset, len(ds.dataset))
-        return [base[i] for i in ds.indices]
-    items = getattr(ds, 'items', None)
-    if items is None or len(items) != n: return list(range(n))
-    if isinstance(items, pd.DataFrame): return list(items.index)
-    return [_item_name(o, i) for i,o in enumerate(items)]
+    "A loader of all or some `rows` of `dl` in order, without `Normalize` and, in its context, augmentation"
+    if not isinstance(dl, _loaders):
+        raise TypeError(f"A loader is needed whose data set has an order, not {type(dl).__name__}: "
+                        "use `learn.dls[i]` or `learn.dls.test_dl(items)`.")
+    served = _served(dl).rows if hasattr(dl.dataset, '__len__') else None
+    if rows is not None: served = [served[i] for i in rows]
+    new = (_fastai_in_order if isinstance(dl, DataLoader) else _torch_in_order)(dl, served)
+    return _InOrder(new, new.dataset, served, _unaugmented(new.dataset))
 
 # %% ../nbs/05_latents.ipynb #739b6268
 def _identified(ds, rows=None):
     "Items and sources of all or some rows of a data set"
     rows = range(len(ds)) if rows is None else rows
-    found, names = identities(ds, rows), _identities(ds, len(ds))
-    return dict(items=[ifnone(o.file, names[i]) for i,o in zip(rows, found)], sources=[o.source for o in found])
+    found = identities(ds, rows)
+    items = [ifnone(o.file, name) for name,o in zip(_names_of(ds, rows), found)]
+    return dict(items=items, sources=[o.source for o in found])
 
 # %% ../nbs/05_latents.ipynb #289b0d54
 @dataclass(eq=False, repr=False)
@@ -261,12 +247,11 @@ def _bar(self:AAELearner, it, what, total=None):
     return _progress(it, what, total) if hasattr(self, 'progress') else it
 
 # %% ../nbs/05_latents.ipynb #1d9a7b27
-def _count(dataset, rows):
-    "How many rows a pass over all or some `rows` gives"
-    if not hasattr(dataset, '__len__'):
-        raise TypeError("Latents need a loader whose data set has a length, and this one's has none: "
-                        "use `learn.dls.test_dl(items)`.")
-    return len(dataset) if rows is None or isinstance(dataset, torch.utils.data.Subset) else len(rows)
+def _count(rows):
+    "How many rows a pass gives"
+    if rows is not None: return len(rows)
+    raise TypeError("Latents need a loader whose data set has a length, and this one's has none: "
+                    "use `learn.dls.test_dl(items)`.")
 
 # %% ../nbs/05_latents.ipynb #3608761d
 @patch
@@ -281,15 +266,15 @@ def _pass_in_order(self:AAELearner, ordered, gather):
 # %% ../nbs/05_latents.ipynb #32b3469d
 @patch
 def _latents(self:AAELearner, dl, path=None, rows=None):
-    "Latents of all rows of a loader's data set or of some, by this process alone"
+    "Latents of all rows of a loader or of some, by this process alone"
     ordered = _in_order(dl, rows)
-    n = _count(ordered.dataset, rows)
+    n = _count(ordered.rows)
     gather = GatherLatents(None if path is None else _ToFiles(path, n))
     self._pass_in_order(ordered, gather)
     got = sum(map(len, gather.zs)) if path is None else gather.store.at
-    if got != n: raise ValueError(f"The loader gave {got} rows, and its data set has {n}: "
+    if got != n: raise ValueError(f"The loader gave {got} rows, and {n} were expected: "
                                   "rows can't be told apart where some are skipped.")
-    names = _identified(ordered.dataset, rows if ordered.dataset is dl.dataset else None)
+    names = _identified(ordered.dataset, ordered.rows)
     about = dict(outputs=self.output_names(), task=self.aae.task, **names)
     if path is None: return _joined(gather, **about)
     _write_meta(Path(path), **about)
@@ -299,7 +284,7 @@ def _latents(self:AAELearner, dl, path=None, rows=None):
 def _joined(gather, items, outputs, task, sources):
     "The batches that a callback kept, as `Latents`"
     missing = not gather.targets or gather.targets[0] is None
-    targets = None if missing else task.as_rows(torch.cat(gather.targets), len(items))
+    targets = None if missing else torch.cat(gather.targets)
     return Latents(torch.cat(gather.zs), torch.cat(gather.logits), targets, items, outputs, task, sources)
 
 # %% ../nbs/05_latents.ipynb #3bc2d5ce
@@ -313,12 +298,14 @@ def _share(n):
 @patch
 def _shared_latents(self:AAELearner, dl, path=None):
     "As `_latents`, by all processes together: each passes over its share, and gets all"
-    processes, n = self.distributed, len(dl.dataset)
+    processes = self.distributed
+    dataset, rows = _served(dl)
+    n = len(rows)
     self.aae.to(processes.device)
     own = self._latents(dl, rows=_share(n))
     there = [k for k in _arrays if getattr(own, k) is not None]
     whole = {k: processes.all_rows(getattr(own, k), n) for k in there}
-    lat = replace(own, **_identified(dl.dataset), **whole)
+    lat = replace(own, **_identified(dataset, rows), **whole)
     if path is None: return lat
     _first_does(partial(lat.save, path))
     return load_latents(path)
@@ -329,8 +316,8 @@ def latents(self:AAELearner,
     ds_idx:int=1, # 0: training set, 1: validation set
     dl:DataLoader=None, # Another loader than that of `ds_idx`
     path=None # Folder for memory-mapped files, instead of memory
-) -> Latents: # In the data set's order
-    "z, logits, targets and identities of a whole data set, in one pass without the decoder"
+) -> Latents: # In the data set's order, or in that of the sampler's list
+    "z, logits, targets and identities of all rows of a loader, in one pass without the decoder"
     if dl is None: dl = self.dls[ds_idx]
     make = self._shared_latents if hasattr(self, 'distributed') else self._latents
     with self.mode_lock: return make(dl, path)
@@ -363,9 +350,9 @@ def decode(self:AAELearner,
 class _chunks:
     "Images of each batch of `dl` in order, of all rows or of `rows`, until there are `n`; its length is the batches"
     def __init__(self, dl, n=None, rows=None):
-        self.dl, dataset, self.unaugmented = _in_order(dl, rows)
+        self.dl, dataset, served, self.unaugmented = _in_order(dl, rows)
         self.n = n
-        self.rows = dataset if rows is None else rows
+        self.rows = ifnone(served, dataset)
 
     def __len__(self):
         bs = self.dl.batch_size if isinstance(self.dl, torch.utils.data.DataLoader) else self.dl.bs

@@ -20,6 +20,7 @@ from .onnx import * # gives `AAE` its `to_onnx`
 from .batches import *
 from .data import *
 from .data import _check_loss, _check_sizes
+from .rows import _n_served
 from .callbacks import *
 from .callbacks import _not_finite, _same_turns
 from .checkpoint import *
@@ -262,7 +263,8 @@ def summary(self:AAELearner):
 # %% ../nbs/04_learner.ipynb #8873d14b
 def _n_rows(dl):
     "How many items a loader has, as text"
-    return f'{len(dl.dataset):,}' if hasattr(getattr(dl, 'dataset', None), '__len__') else '?'
+    n = _n_served(dl)
+    return '?' if n is None else f'{n:,}'
 
 # %% ../nbs/04_learner.ipynb #5f9f177b
 @patch

@@ -14,6 +14,7 @@ from fastai.vision.all import *
 
 from .names import plot_name, shown_name
 from .model import *
+from .rows import _served
 
 # %% ../nbs/03b_progress.ipynb #92749e8e
 class LivePlot(Callback):
@@ -158,7 +159,8 @@ def _held_out(dl, n):
     if hasattr(dl, 'world_size'): dl = dl.dl # one process's share of a loader
     with no_random():
         if isinstance(dl, DataLoader) and hasattr(dl.dataset, '__len__'):
-            rows = np.unique(np.linspace(0, len(dl.dataset)-1, n).round().astype(int)).tolist()
+            served = _served(dl).rows
+            rows = [served[i] for i in np.unique(np.linspace(0, len(served)-1, n).round().astype(int))]
             own = {'cls': TfmdDL} if isinstance(dl, TfmdDL) else {} # subclasses weight or thin out the rows
             dl = dl.new(shuffle=False, drop_last=False, num_workers=0, bs=n, **own)
             dl.get_idxs = partial(list, rows)

@@ -19,6 +19,7 @@ from .model import *
 from .learner import *
 from .latents import *
 from .latents import _chunks, _identified
+from .rows import _served
 
 # %% ../nbs/05b_reference.ipynb #0fd60b51
 def reconstruction_errors(
@@ -312,13 +313,14 @@ def _errors_of(self:AAELearner, dl, z):
 @patch
 def _new_reference(self:AAELearner, max_n):
     "The reference from at most `max_n` training rows, and the validation set"
-    dataset, n = self.dls.train.dataset, len(self.dls.train.dataset)
+    served = _served(self.dls.train)
+    n = len(served.rows)
     rows = None if n <= max_n else np.sort(np.random.RandomState(0).permutation(n)[:max_n]).tolist()
     with self.mode_lock:
         held = self.latents(1)
         errors = self._errors_of(self.dls.valid, held.z)
         train = self._latents(self.dls.train, rows=rows)
-        known = train.sources if rows is None else _identified(dataset)['sources']
+        known = train.sources if rows is None else _identified(*served)['sources']
         return Reference(train, held, errors, known=[*known, *held.sources], n_train=n)
 
 # %% ../nbs/05b_reference.ipynb #33b50dcf

@@ -17,6 +17,7 @@ from fastai.vision.all import *
 from .names import shown_name
 from .tasks import *
 from .learner import *
+from .rows import _n_served
 from .latents import *
 from .stats import _codes
 from .reference import *
@@ -181,7 +182,7 @@ def report(
     kappas = tuple(float(k) for k in kappas)
     _check_asked(learn, path, output, pictures, maps, kappas, max_n, n_walks)
     dl = _loader(learn, images)
-    units = _codes(groups, len(dl.dataset) if hasattr(dl.dataset, '__len__') else None)
+    units = _codes(groups, _n_served(dl))
     if reference is None and not len(learn.dls.train.dataset): learn.reference() # which says what is missing
     lat = learn.latents(dl=dl)
     options = Options(_check_rows(learn, lat, output), held_out=images is not None, verdicts=verdicts, seeds=seeds,

@@ -14,8 +14,8 @@ from hashlib import blake2b
 import PIL.Image
 from fastai.vision.all import *
 
-from .data import _first_of
-from .identity import _file_of, _list_of, _origin
+from .rows import _before_number, _first_of, _for_rows, _list_of, _rows_or_all, _through
+from .identity import _file_of, _origin
 
 # %% ../nbs/02d_same_data.ipynb #b565eb73
 def _text(s): return s.encode('utf-8', 'surrogatepass') # names of files may hold anything
@@ -75,15 +75,6 @@ def digest(
     _feed(h, o, step)
     return int.from_bytes(h.digest(), 'big')
 
-# %% ../nbs/02d_same_data.ipynb #ba99a416
-_to_number = Categorize, RegressionSetup # also of several labels
-
-def _labels_of(tl):
-    "Targets of fastai's `TfmdLists`, before they become numbers"
-    fs = list(tl.tfms.fs)
-    k = next((k for k,f in enumerate(fs) if isinstance(f, _to_number)), len(fs))
-    return [compose_tfms(tl._get(i), fs[:k], split_idx=tl.tfms.split_idx) for i in range(len(tl))]
-
 # %% ../nbs/02d_same_data.ipynb #02407c44
 def _listed_targets(ds, items):
     "Targets of a data set that isn't fastai's, from its `items` if need be; None if it has none"
@@ -95,42 +86,28 @@ def _listed_targets(ds, items):
 
 # %% ../nbs/02d_same_data.ipynb #983f406d
 def _read_some(ds, most=64):
-    "Images and targets of some rows of a data set, and the positions of the others"
+    "Some rows of a data set by their numbers, as images and targets; the number alone for any other row"
     n = len(ds)
     rows = set(np.linspace(0, n-1, min(n, most)).astype(int).tolist())
     with no_random(): read = {i: ds[i] for i in sorted(rows)}
-    x = [_first_of(read.get(i, i)) for i in range(n)]
-    return x, [list(read.get(i, ()))[1:] for i in range(n)]
-
-def _pick(rows, idx):
-    "Some of the rows"
-    x, y = rows
-    def some(o): return [o[i] for i in idx]
-    return some(x), None if y is None else some(y)
+    return lambda i: (_first_of(read.get(i, i)), list(read.get(i, ()))[1:])
 
 # %% ../nbs/02d_same_data.ipynb #ca1192ab
-def _rows_of(ds):
-    "What the image of each row is made of, and the targets (None where there are none)"
-    if isinstance(ds, torch.utils.data.Subset): return _pick(_rows_of(ds.dataset), ds.indices)
-    if isinstance(ds, torch.utils.data.ConcatDataset):
-        parts = [_rows_of(o) for o in ds.datasets]
-        return sum((x for x,_ in parts), []), sum((y or [None]*len(x) for x,y in parts), [])
-    if isinstance(ds, (Datasets, TfmdLists)):
-        lists, origin = getattr(ds, 'tls', [])[1:], _origin(ds)
-        labels = [_labels_of(tl) for tl in lists]
-        return [origin(i) for i in range(len(ds))], list(zip(*labels)) or None
+def _of_lists(ds):
+    "The function from a row of fastai's data sets to what its image is made of and its targets"
+    origin = _origin(ds)
+    parts = [_through(tl, _before_number(tl)[0]) for tl in getattr(ds, 'tls', [])[1:]]
+    def targets(i): return tuple(f(i) for f in parts) or None
+    return lambda i: (origin(i), targets(i))
+
+def _row_of(ds):
+    "The function from a row to what its image is made of and its targets, None where there are none"
+    if isinstance(ds, (Datasets, TfmdLists)): return _of_lists(ds)
     items = _list_of(ds)
     if items is None: return _read_some(ds)
-    return [_first_of(o) for o in items], _listed_targets(ds, items)
-
-# %% ../nbs/02d_same_data.ipynb #22f18e27
-def _rows_of_loader(dl):
-    "The rows that a loader gives"
-    dl = vars(dl).get('dl', dl) # a share of it, where there are several processes
-    rows = _rows_of(dl.dataset)
-    idx = getattr(getattr(dl, 'sampler', None), 'indices', None)
-    if idx is None or isinstance(dl, DataLoader): return rows
-    return _pick(rows, list(map(int, idx)))
+    targets = _listed_targets(ds, items)
+    if targets is None: return lambda i: (_first_of(items[i]), None)
+    return lambda i: (_first_of(items[i]), targets[i])
 
 # %% ../nbs/02d_same_data.ipynb #360cd8ec
 def _look_into(path):
@@ -153,26 +130,45 @@ def _size(o):
     if isinstance(o, bytes): return len(o)
     return getattr(o, 'nbytes', 0)
 
+# %% ../nbs/02d_same_data.ipynb #22f18e27
+_most = 2**30 # bytes in memory that are hashed whole
+
+def _known(x, file, step):
+    "A file's path, or the digest of what is no file"
+    return digest(x, step) if file is None else str(file)
+
+def _looked_through(loaders, step=1):
+    "A file's path or a digest of what the image is made of, and the targets, of each row; and bytes in memory"
+    seen, size = [], 0
+    for served in loaders:
+        for x,y in _for_rows(*served, _row_of):
+            file = _file_of(x)
+            size += _size(x) if file is None else 0
+            in_vain = step == 1 and size > _most # all is looked through again
+            seen.append((_known(x, file, step) if not in_vain else None, y))
+    return seen, size
+
 # %% ../nbs/02d_same_data.ipynb #fe119190
-def _row_digests(x):
-    "A number for what each image is made of, and one for what is in the files"
-    paths = {str(f): f for o in x if (f := _file_of(o)) is not None}
-    names = _names(list(paths))
-    looked = sorted(paths, key=names.get)
-    looked = [looked[i] for i in sorted(set(np.linspace(0, len(looked)-1, min(len(looked), 256)).astype(int)))]
-    step = max(1, math.ceil(sum(map(_size, x))/2**30))
-    def one(o): return digest(o, step) if (f := _file_of(o)) is None else digest(names[str(f)])
-    return [one(o) for o in x], digest([_look_into(f) for f in looked])
+def _row_digests(loaders):
+    "A number for what each image is made of, one for what is in the files, and the targets"
+    seen, size = _looked_through(loaders)
+    if size > _most: seen, _ = _looked_through(loaders, math.ceil(size/_most))
+    paths = [x for x,_ in seen if isinstance(x, str)]
+    names = _names(list(dict.fromkeys(paths)))
+    files = sorted(names, key=names.get)
+    looked = sorted(set(np.linspace(0, len(files)-1, min(len(files), 256)).astype(int)))
+    x = [digest(names[o]) if isinstance(o, str) else o for o,_ in seen]
+    return x, digest([_look_into(files[i]) for i in looked]), [y for _,y in seen]
 
 # %% ../nbs/02d_same_data.ipynb #1d767448
 def _of_set(numbers): return digest(np.sort(np.array(numbers, dtype=np.uint64)))
 
 def _data_numbers(dls):
     "The numbers by which the data of `dls` are compared"
-    loaders = [_rows_of_loader(dl) for dl in dls.loaders[:2]]
-    x, contents = _row_digests([o for rows,_ in loaders for o in rows])
-    y = [o for rows,targets in loaders for o in targets or [None]*len(rows)]
-    pairs, n = [digest([a, b]) for a,b in zip(x, y)], [len(rows) for rows,_ in loaders]
+    loaders = [_rows_or_all(dl) for dl in dls.loaders[:2]]
+    x, contents, y = _row_digests(loaders)
+    pairs = [digest([a, b]) for a,b in zip(x, y)]
+    n = [len(served.rows) for served in loaders]
     parts = x[:n[0]], x[n[0]:]
     return dict(n=n, items=_of_set(x), contents=contents, parts=[_of_set(o) for o in parts], pairs=_of_set(pairs),
                 order=digest(pairs))
