@@ -146,8 +146,7 @@ def figure_notes(self:Score):
 def own_skill(self:Task, skill, # `Skill` of all outputs
               k): # Position of the output that is explained
     "The test of one output, which can't be surer than that of the whole model"
-    own = skill.by_output.iloc[k]
-    return replace(skill, value=own.value, p=max(own.p, skill.p), passed=bool(own.passed))
+    return skill.of(skill.by_output.output[k])
 @patch
 def own_skill(self:Category, skill, k): return skill
 
@@ -318,9 +317,9 @@ class Performance(Brief):
 
     @property
     def above_usual(self):
-        "False where the classes are right no more often than the most common one named each time"
+        "Are the classes shown to be right more often than the most common one named each time? True where that says nothing"
         main = self.figures[0]
-        return main.usual is None or not main.value.low <= main.usual
+        return main.usual is None or main.value.low > main.usual
 
 # %% ../nbs/08a_figures.ipynb #22adbbcd
 def performance_of(

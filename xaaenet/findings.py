@@ -127,6 +127,7 @@ class Cues(Brief):
     n_edited:int # Cues that were edited
     edits:list # `EditRow`s
     subgroups:list # `SubgroupRow`s
+    unjudged:list=() # Outputs without a verdict, as the model has no skill for them
 
 # %% ../nbs/08c_findings.ipynb #2889cca6
 def _used(table):
@@ -134,6 +135,11 @@ def _used(table):
     found = table[_is_used(table.verdict)].drop_duplicates('cue').itertuples()
     def name(o): return f'{o.cue} (or {o.also})' if _text(o.also) else str(o.cue)
     return [name(o) for o in found]
+
+def _unjudged(table, outputs):
+    "Outputs for which no cue has a verdict"
+    judged = table.output[table.verdict != 'none']
+    return [o for o in outputs if o not in set(judged)]
 
 # %% ../nbs/08c_findings.ipynb #0122ae34
 def cues_of(
@@ -146,7 +152,7 @@ def cues_of(
                 charts=[_cue_chart(o, t[t.output == o], verdicts.most_flagged) for o in verdicts.outputs],
                 words=verdicts.words(), limits=verdicts.limits,
                 n_edited=len(verdicts.edited), edits=_edits(verdicts),
-                subgroups=_subgroups(verdicts.subgroups, verdicts.outputs))
+                subgroups=_subgroups(verdicts.subgroups, verdicts.outputs), unjudged=_unjudged(t, verdicts.outputs))
 
 # %% ../nbs/08c_findings.ipynb #5782b053
 @dataclass

@@ -185,15 +185,21 @@ def _curves(learn, names, x, lat, setting, n):
 def _no_gate(lat):
     "`Skill` that wasn't tested, so that every output passes"
     _, outs = lat.spoken_logits()
-    by_output = pd.DataFrame(dict(output=outs, value=math.nan, p=math.nan, passed=True))
+    by_output = pd.DataFrame(dict(output=outs, value=math.nan, p=math.nan, passed=True, least=0.))
     return Skill('not tested', value=math.nan, p=math.nan, passed=None, by_output=by_output)
 
 # %% ../nbs/07c_verdicts.ipynb #b96a79ce
-def _one_verdict(o, gate, skill):
-    "Verdict and its reason: of a row of association and effect, and the skill for its output"
-    if not gate.passed:
-        found = f"{skill.measure} {gate.value:.2f}, p={max(gate.p, skill.p):.2g}"
-        return 'none', f"on these rows the model's skill isn't beyond that of permuted labels ({found})"
+def _no_skill(gate):
+    "Why there is no verdict, of a `Skill` that didn't pass"
+    if not math.isfinite(gate.value): return f"the {gate.units} don't differ in it, so the model's skill can't be measured"
+    found = f"{gate.measure} {gate.value:.2f}, p={gate.p:.2g}"
+    if gate.able: return f"on these rows the model's skill isn't beyond that of permuted labels ({found})"
+    return (f"whether the model has skill can't be told with {gate.units} ({found}): p is never below {gate.least:.2g} "
+            f"there, and has to be below {gate.max_p:g}")
+
+def _one_verdict(o, gate):
+    "Verdict and its reason: of a row of association and effect, and the `Skill` for its output"
+    if gate.passed is False: return 'none', _no_skill(gate)
     if isinstance(o.verdict, str) and o.verdict.startswith('used'): return o.verdict, ''
     why = o.why if isinstance(o.why, str) else "it can't be edited"
     return 'associated' if o.associated else 'unresolved', why
@@ -205,7 +211,7 @@ def _combine(found, effects, skill):
     res = found.merge(effects, on=['cue', 'output'], how='left')
     gates = skill.by_output.set_index('output')
     res['associated'] &= res.output.map(gates.passed).astype(bool) # noise in, nothing out
-    res[['verdict', 'why']] = [_one_verdict(o, gates.loc[o.output], skill) for o in res.itertuples()]
+    res[['verdict', 'why']] = [_one_verdict(o, skill.of(o.output)) for o in res.itertuples()]
     return _established_first(res, list(gates.index))
 
 # %% ../nbs/07c_verdicts.ipynb #db17e9af
