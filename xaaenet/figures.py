@@ -21,7 +21,7 @@ from .names import *
 from .tasks import *
 from .latents import *
 from .stats import *
-from .stats import _draws, _even_bins, _mean_error, _metric_values, _percentiles, _share_interval
+from .stats import _calibration, _draws, _mean_error, _metric_values, _percentiles, _share_interval
 from .association import *
 from .words import *
 from .words import _column
@@ -230,11 +230,11 @@ def calibration_of(
 ) -> Calibration:
     "Answers against what is so"
     said, so, units = rows.task.calibrated(rows.lat, rows.k, units)
+    parts, *means, off = _calibration(said, so, bins)
     points = []
-    for g in _even_bins(said, bins):
+    for g,promised,true in zip(parts, *means):
         interval = rows.task.mean_interval(so[g], None if units is None else units[g])
-        points.append(CalibrationPoint(said[g].mean(), Estimate(so[g].mean(), *interval), len(g)))
-    off = sum(p.n*abs(p.said-p.so.value) for p in points)/len(said)
+        points.append(CalibrationPoint(promised, Estimate(true, *interval), len(g)))
     return Calibration(points, *rows.task.axis_ends(points), off if rows.task.has_probabilities else None)
 
 # %% ../nbs/08a_figures.ipynb #501d4119

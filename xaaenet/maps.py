@@ -19,7 +19,7 @@ from sklearn.manifold import TSNE
 from .names import plot_name
 from .latents import *
 from .stats import *
-from .stats import _codes, _even_bins, _folds, _metrics, _sample
+from .stats import _calibration, _codes, _even_bins, _folds, _metrics, _sample
 from .axis import *
 
 # %% ../nbs/06d_maps.ipynb #d583e82b
@@ -167,14 +167,6 @@ def plot_pls(self:Latents,
            title=f'held-out correlation {pls.correlation:.2f}')
     return ax
 
-# %% ../nbs/06d_maps.ipynb #39064891
-def _calibration(p, y, bins):
-    "Mean probability and true share of each bin along `p`, and how far apart they are over all rows"
-    parts = _even_bins(p, bins)
-    promised, true = np.array([p[o].mean() for o in parts]), np.array([y[o].mean() for o in parts])
-    rows = np.array([len(o) for o in parts])
-    return promised, true, rows @ abs(promised - true)/len(p)
-
 # %% ../nbs/06d_maps.ipynb #5f5d0e49
 @patch
 def plot_reliability(self:Latents,
@@ -186,7 +178,7 @@ def plot_reliability(self:Latents,
         raise ValueError("Calibration is of probabilities, and needs targets.")
     if ax is None: _,ax = plt.subplots(figsize=(3.6,3.4), layout='constrained')
     p, y = self.task.promised(self.logits, self.targets)
-    promised, true, error = _calibration(p.double().numpy(), y.double().numpy(), bins)
+    _, promised, true, error = _calibration(p.double().numpy(), y.double().numpy(), bins)
     ax.plot([0,1], [0,1], color='grey', lw=1, ls='--')
     ax.plot(promised, true, 'o-', color='#4477aa')
     brier = _metrics(self.probs.numpy(), self.targets.numpy())['Brier']

@@ -286,3 +286,10 @@ def _even_bins(values, n):
     cuts = np.arange(1, n)*len(order)//n
     edges = np.unique(np.searchsorted(values[order], values[order][cuts])) # the first row with the value of the cut
     return [o for o in np.split(order, edges) if len(o)]
+
+def _calibration(said, so, bins):
+    "Rows of each bin of answers, mean answer and mean of what is so, and how far apart they are over all rows"
+    parts = _even_bins(said, bins)
+    promised, true = (np.array([v[o].mean() for o in parts]) for v in (said, so))
+    rows = np.array([len(o) for o in parts])
+    return parts, promised, true, rows @ abs(promised - true)/len(said)

@@ -43,7 +43,8 @@ def _sentence_at(ax, y, text):
 @patch
 def _said_of(self:Verdicts, output):
     "These verdicts, or those of the other of two classes if that is the `output`"
-    k = 0 if output is None else output_index(output, [*self.outputs, self.against])
+    names = [*self.outputs, self.against] if self.against else self.outputs
+    k = 0 if output is None else output_index(output, names)
     return self.turned() if k == len(self.outputs) else self
 
 @patch
@@ -51,6 +52,14 @@ def _rows_of(self:Verdicts, output):
     "Rows of one output, of the first by default"
     name = self.outputs[0 if output is None else output_index(output, self.outputs)]
     return self.table[self.table.output == name]
+
+# %% ../nbs/07d_verdict_plots.ipynb #763454fe
+@patch
+def _title_of(self:Verdicts, output):
+    "What the effects on an output show, as far as the test of skill goes"
+    if self.skill.passed is None: return 'what edits move (skill not tested)'
+    passed = self.skill.by_output.set_index('output').passed[output]
+    return 'what the model uses' if passed else 'no skill, no verdict'
 
 # %% ../nbs/07d_verdict_plots.ipynb #2fe1bad7
 @patch
@@ -64,8 +73,7 @@ def plot(self:Verdicts,
     size = 9, 0.34*len(rows) + 1.2
     axs = plt.subplots(1, 2, figsize=size, sharey=True, layout='constrained')[1] if ax is None else ax
     _plot_effects(axs[0], rows, self.most_flagged)
-    passed = self.skill.by_output.set_index('output').passed[rows.output.iloc[0]]
-    axs[0].set_title('what the model uses' if passed else 'no skill, no verdict')
+    axs[0].set_title(self._title_of(rows.output.iloc[0]))
     _forest(axs[1], rows, 'r', 'r_low', 'r_high', rows.associated)
     axs[1].set(xlabel='correlation within the label', title='what goes with it')
     return axs
