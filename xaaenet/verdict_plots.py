@@ -17,6 +17,7 @@ from .tasks import output_index
 from .progress import _show
 from .association import _forest
 from .verdicts import *
+from .verdicts import _uses
 
 # %% ../nbs/07d_verdict_plots.ipynb #09a628af
 def _plot_effects(ax, rows, most_flagged):
@@ -25,7 +26,7 @@ def _plot_effects(ax, rows, most_flagged):
     if math.isfinite(margin): ax.axvspan(-margin, margin, color='0.9')
     in_data = rows.flagged.fillna(0) <= most_flagged
     shown = rows.assign(**{k: rows[k].where(in_data) for k in ('effect', 'low', 'high')})
-    _forest(ax, shown, 'effect', 'low', 'high', rows.verdict.str.startswith('used'))
+    _forest(ax, shown, 'effect', 'low', 'high', _uses(rows.verdict))
     for i,(effect,why) in enumerate(zip(shown.effect, rows.why)):
         if not math.isfinite(effect): _sentence_at(ax, i, why)
     ax.set(ylim=(-0.6, len(rows)-0.4), yticks=range(len(rows)), yticklabels=map(plot_name, rows.cue),
