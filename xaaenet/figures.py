@@ -317,7 +317,7 @@ class Performance(Brief):
 
     @property
     def above_usual(self):
-        "Are the classes shown to be right more often than the most common one named each time? True where that says nothing"
+        "Are classes shown to be right more often than the commonest one, named each time? True where that says nothing"
         main = self.figures[0]
         return main.usual is None or main.value.low > main.usual
 

@@ -77,6 +77,7 @@ def _scatter_amounts(ax, xy, amounts, label):
     "Draw points `[n, 2]` coloured by an amount each, with a colour bar"
     plt.colorbar(ax.scatter(*xy.T, s=10, c=amounts, cmap='viridis'), ax=ax, label=label)
 
+# %% ../nbs/06d_maps.ipynb #e716bf62
 def _map_colours(by, outputs):
     "A colour for each name in `by`: the outputs in order, then others"
     known, others = [o for o in outputs if o in by], sorted(set(by) - set(outputs))

@@ -96,8 +96,8 @@ def _band(margin, end):
     return f'{50-width/2:.2f}%', f'{width:.2f}%'
 
 # %% ../nbs/08e_page.ipynb #5a8fb632
-_filters = dict(percent=percent, number=number, bound=_bound, tick=_tick, p=_p, level=_level, spelled=_spelled, count=_count, plural=_plural,
-                cell=_cell, listed=listed, along=_along, band=_band, finite=math.isfinite)
+_filters = dict(percent=percent, number=number, bound=_bound, tick=_tick, p=_p, level=_level, spelled=_spelled,
+                count=_count, plural=_plural, cell=_cell, listed=listed, along=_along, band=_band, finite=math.isfinite)
 
 def _seen(v):
     "What a template prints, with an escape for each character that can't be seen or written; markup as it is"
