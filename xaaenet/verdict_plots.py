@@ -48,6 +48,7 @@ def _said_of(self:Verdicts, output):
     k = 0 if output is None else output_index(output, names)
     return self.turned() if k == len(self.outputs) else self
 
+# %% ../nbs/07d_verdict_plots.ipynb #ca918ece
 @patch
 def _rows_of(self:Verdicts, output):
     "Rows of one output, of the first by default"
