@@ -9,10 +9,11 @@ __all__ = ['plot_associated', 'Skill']
 
 # %% ../nbs/07a_association.ipynb #654d72c1
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from fastai.vision.all import *
+from scipy.special import gammaln
 from scipy.stats import false_discovery_control, rankdata
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
@@ -21,7 +22,7 @@ from sklearn.preprocessing import SplineTransformer, StandardScaler
 from .names import *
 from .tasks import output_index
 from .latents import *
-from .stats import _codes, _corr, _folds, _permutations
+from .stats import _aucs, _codes, _corr, _folds, _permutations
 from .cues import *
 from .cues import _check_names
 
@@ -275,35 +276,36 @@ def plot_associated(
                   '(wrong labels, or something else within a class, can make one)')
     return ax
 
-# %% ../nbs/07a_association.ipynb #10d6acca
-def _is_binary(label): return set(np.unique(label)) <= {0., 1.}
-
-def _auc(label, ranks, positives):
-    "AUC of each column, for labels `[..., n, k]` of 0 and 1; one half where all labels are the same"
-    negatives = len(ranks) - positives
-    sums = np.einsum('nk,...nk->...k', ranks, label)
-    auc = (sums - positives*(positives+1)/2)/np.maximum(positives*negatives, 1)
-    return np.where((positives > 0) & (negatives > 0), auc, 0.5)
-
 # %% ../nbs/07a_association.ipynb #3bccf30b
-def _spearman(label, ranks, norms):
-    "Correlation of centred ranks with those of the labels `[..., n, k]`; permutations leave the `norms` as they are"
-    return np.einsum('nk,...nk->...k', ranks, label)/norms
+def _spearman(ranks, label):
+    "Correlation of centred ranks `[n, k]` with those of the labels `[..., n, k]`; NaN where all labels are the same"
+    spread = np.linalg.norm(label, axis=-2)
+    norms = np.maximum(np.linalg.norm(ranks, axis=0)*spread, 1e-12)
+    return np.einsum('nk,...nk->...k', ranks, label)/np.where(spread > 1e-9, norms, math.nan)
 
 # %% ../nbs/07a_association.ipynb #0e843b16
-def _rank_skill(logits, label, perms):
-    "AUC where labels are 0 and 1, or Spearman's correlation, for the label as it is `[k]` and permuted `[n_perm, k]`"
-    ranks, y = rankdata(logits, axis=0), label.astype(float)
-    if _is_binary(y): measure = partial(_auc, ranks=ranks, positives=y.sum(0))
-    else:
-        ranks, y = _centred(ranks), _centred(rankdata(y, axis=0))
-        norms = np.linalg.norm(ranks, axis=0)*np.linalg.norm(y, axis=0)
-        measure = partial(_spearman, ranks=ranks, norms=np.maximum(norms, 1e-12))
-    return measure(y), np.concatenate([measure(y[p]) for p in perms])
+def _rank_skill(task, logits, truth, perms):
+    "AUC, or Spearman's correlation of a score, for the label as it is `[k]` and permuted `[n_perm, k]`"
+    ranks, y, measure = rankdata(logits, axis=0), truth.astype(float), _aucs
+    if task.graded: ranks, y, measure = _centred(ranks), _centred(rankdata(y, axis=0)), _spearman
+    return measure(ranks, y), np.concatenate([measure(ranks, y[p]) for p in perms])
 
 # %% ../nbs/07a_association.ipynb #d9c46b6c
-def _skill_of(task, logits, label, groups, n_perm, rng):
-    "Skill of logits `[n, k]` that share a label, and their skill for permuted labels, `[n_perm, k]`"
+def _least_p(truth):
+    "Least p that labels `[n, k]` allow: one over the number of ways to arrange them"
+    _, counts = np.unique(truth, axis=0, return_counts=True)
+    return math.exp(gammaln(counts + 1).sum() - gammaln(len(truth) + 1))
+
+class _Tested(NamedTuple):
+    "Outputs that share a label and its permutations"
+    value:np.ndarray # Skill of each, `[k]`; NaN where the rows don't differ in it
+    chance:np.ndarray # The same for permuted labels, `[n_perm, k]`
+    least:np.ndarray # Least p of each, `[k]`
+    together:float # Least p of all of them together
+
+# %% ../nbs/07a_association.ipynb #29b94922
+def _tested(task, logits, label, groups, n_perm, rng):
+    "The test of logits `[n, k]` that share a label"
     k = logits.shape[1]
     truth = task.truth(label, k)
     if groups is not None:
@@ -311,20 +313,55 @@ def _skill_of(task, logits, label, groups, n_perm, rng):
         both, _ = _unit_means(np.hstack([logits, truth]), *by)
         logits, truth = both[:,:k], both[:,k:]
     perms = _in_pieces(np.zeros(len(logits), dtype=int), n_perm, k, rng)
-    return _rank_skill(logits, truth, perms)
+    least = np.array([_least_p(truth[:,[j]]) for j in range(k)])
+    return _Tested(*_rank_skill(task, logits, truth, perms), least, _least_p(truth))
 
-# %% ../nbs/07a_association.ipynb #f8d32523
-def _measure_of(task, label): return 'Spearman correlation' if task.graded and not _is_binary(label) else 'AUC'
+# %% ../nbs/07a_association.ipynb #d03b15ec
+def _p_values(task, tested, outs, n_perm):
+    "Value, p and least p of each output as a table, and of all outputs that were measured"
+    value = np.concatenate([o.value for o in tested])
+    chance = np.concatenate([o.chance for o in tested], 1) # `[n_perm, outputs]`
+    there = np.isfinite(value)
+    def p_of(v, chance): return (1 + (chance >= v - 1e-12).sum(0))/(1 + n_perm)
+    least = np.maximum(np.concatenate([o.least for o in tested]), 1/(1 + n_perm))
+    p = np.where(there, np.maximum(p_of(value, chance), least), math.nan)
+    by_output = pd.DataFrame(dict(output=outs, value=value, p=p, least=least))
+    if not there.any(): return by_output, dict(value=math.nan, p=math.nan, least=1.)
+    bounds = [max(o.together, 1/(1 + n_perm)) for o in tested if np.isfinite(o.value).any()]
+    least = min(1., min(bounds)*len(bounds))
+    p = max(task.overall_p(p_of, value[there], chance[:,there]), least)
+    return by_output, dict(value=float(value[there].mean()), p=float(p), least=least)
 
 # %% ../nbs/07a_association.ipynb #4275ee74
 @dataclass(eq=False, repr=False)
 class Skill(Brief):
     "What a model knows of held-out rows, beside permuted labels"
-    measure:str # 'AUC' or 'Spearman correlation'
-    value:float # Mean over outputs
+    measure:str # 'AUC', or of scores 'Spearman correlation'
+    value:float # Mean over the outputs in which the rows differ; NaN if there are none
     p:float # Share of permutations that do as well
     passed:bool # Is p small enough? None where it wasn't tested
-    by_output:pd.DataFrame # A row an output: value, p, passed
+    by_output:pd.DataFrame # A row an output: value, p, passed, and the least p that is possible
+    output:str='' # The one output that it is about; empty for all of them
+    overall:'Skill'=None # Of all outputs, where this is about one of several
+    units:str='' # How many rows or groups were compared, in words
+    least:float=0. # Least p that so many rows or groups allow
+    max_p:float=0.01 # p that has to be undercut
+
+    @property
+    def able(self):
+        "Can so many rows or groups pass the test?"
+        return self.least < self.max_p
+
+# %% ../nbs/07a_association.ipynb #d0a761a0
+@patch
+def of(self:Skill,
+    output:str # Name of an output
+) -> Skill:
+    "The test of one output, which can't be surer than that of all outputs"
+    if len(self.by_output) == 1: return self
+    own = self.by_output.set_index('output').loc[output]
+    return replace(self, output=output, overall=self, value=own.value, p=max(own.p, self.p),
+                   passed=self.passed if self.passed is None else bool(own.passed), least=max(own.least, self.least))
 
 # %% ../nbs/07a_association.ipynb #c6b30026
 @patch
@@ -341,14 +378,12 @@ def skill(self:Latents, # Held-out rows with targets
     n_perm = n_perm or max(999, math.ceil(5*len(outs)/max_p))
     chance_of = dict(groups=groups, n_perm=n_perm, rng=np.random.RandomState(seed))
     together = self.task.together(range(len(outs)))
-    found = [_skill_of(self.task, logits[:,js], labels[js[0]], **chance_of) for js in together]
-    value = np.concatenate([v for v,_ in found])
-    chance = np.concatenate([c for _,c in found], 1) # `[n_perm, outputs]`
-    def p_of(v, chance): return (1 + (chance >= v - 1e-12).sum(0))/(1 + n_perm)
-    p, overall = p_of(value, chance), self.task.overall_p(p_of, value, chance)
-    by_output = pd.DataFrame(dict(output=outs, value=value, p=p, passed=(p < max_p) & (overall < max_p)))
-    return Skill(measure=_measure_of(self.task, labels[0]), value=float(value.mean()), p=float(overall),
-                 passed=bool(overall < max_p), by_output=by_output)
+    tested = [_tested(self.task, logits[:,js], labels[js[0]], **chance_of) for js in together]
+    by_output, overall = _p_values(self.task, tested, outs, n_perm)
+    passed = overall['p'] < max_p
+    units = f'{len(self)} rows' if groups is None else f'{len(set(groups))} groups'
+    return Skill('Spearman correlation' if self.task.graded else 'AUC', **overall, passed=passed,
+                 by_output=by_output.assign(passed=passed & (by_output.p < max_p)), units=units, max_p=max_p)
 
 # %% ../nbs/07a_association.ipynb #a3051058
 def _additive_fit():

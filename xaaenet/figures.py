@@ -21,7 +21,7 @@ from .names import *
 from .tasks import *
 from .latents import *
 from .stats import *
-from .stats import _draws, _even_bins, _mean_error, _metric_values, _percentiles, _share_interval
+from .stats import _calibration, _draws, _mean_error, _metric_values, _percentiles, _share_interval
 from .association import *
 from .words import *
 from .words import _column
@@ -146,8 +146,7 @@ def figure_notes(self:Score):
 def own_skill(self:Task, skill, # `Skill` of all outputs
               k): # Position of the output that is explained
     "The test of one output, which can't be surer than that of the whole model"
-    own = skill.by_output.iloc[k]
-    return replace(skill, value=own.value, p=max(own.p, skill.p), passed=bool(own.passed))
+    return skill.of(skill.by_output.output[k])
 @patch
 def own_skill(self:Category, skill, k): return skill
 
@@ -231,11 +230,11 @@ def calibration_of(
 ) -> Calibration:
     "Answers against what is so"
     said, so, units = rows.task.calibrated(rows.lat, rows.k, units)
+    parts, *means, off = _calibration(said, so, bins)
     points = []
-    for g in _even_bins(said, bins):
+    for g,promised,true in zip(parts, *means):
         interval = rows.task.mean_interval(so[g], None if units is None else units[g])
-        points.append(CalibrationPoint(said[g].mean(), Estimate(so[g].mean(), *interval), len(g)))
-    off = sum(p.n*abs(p.said-p.so.value) for p in points)/len(said)
+        points.append(CalibrationPoint(promised, Estimate(true, *interval), len(g)))
     return Calibration(points, *rows.task.axis_ends(points), off if rows.task.has_probabilities else None)
 
 # %% ../nbs/08a_figures.ipynb #501d4119
@@ -318,9 +317,9 @@ class Performance(Brief):
 
     @property
     def above_usual(self):
-        "False where the classes are right no more often than the most common one named each time"
+        "Are classes shown to be right more often than the commonest one, named each time? True where that says nothing"
         main = self.figures[0]
-        return main.usual is None or not main.value.low <= main.usual
+        return main.usual is None or main.value.low > main.usual
 
 # %% ../nbs/08a_figures.ipynb #22adbbcd
 def performance_of(

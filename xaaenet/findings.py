@@ -16,6 +16,7 @@ import numpy as np, pandas as pd
 from .names import *
 from .association import *
 from .verdicts import *
+from .verdicts import _uses
 from .figures import *
 
 # %% ../nbs/08c_findings.ipynb #e2d29ec5
@@ -31,7 +32,6 @@ class CueRow:
     used:bool # Is the effect?
     verdict:str # In words
     why:str # Why the verdict isn't more; may be empty
-    also:str # What else the edit moved; may be empty
 
 # %% ../nbs/08c_findings.ipynb #edae57c6
 @dataclass
@@ -43,30 +43,21 @@ class CueChart:
     correlations:float # End of the scale of correlations
 
 # %% ../nbs/08c_findings.ipynb #0c95f38f
-def _is_used(verdicts): return verdicts.astype(str).str.startswith('used')
-
-def _text(v): return v if isinstance(v, str) else ''
-
 def _extreme(*columns): return max([abs(v) for c in columns for v in c if math.isfinite(v)] + [1e-9])
 
 # %% ../nbs/08c_findings.ipynb #2f1602de
-def _cue_row(o, most_flagged):
-    "One cue; `also` only where the verdict doesn't name it"
-    used = str(o.verdict).startswith('used')
-    also = _text(o.also)
-    return CueRow(o.cue, Estimate(o.effect, o.low, o.high), o.margin, o.flagged > most_flagged,
-                  Estimate(o.r, o.r_low, o.r_high), bool(o.associated), used, o.verdict,
-                  why='' if o.verdict == 'none' else _text(o.why),
-                  also=also if used and also not in o.verdict else '')
+def _cue_row(o):
+    "One cue, from its row of the table; why there is no verdict is said once, for all cues"
+    return CueRow(o.cue, Estimate(o.effect, o.low, o.high), o.margin, o.unlike, Estimate(o.r, o.r_low, o.r_high),
+                  bool(o.associated), o.used, o.verdict, why='' if o.verdict == 'none' else o.why)
 
 # %% ../nbs/08c_findings.ipynb #055b8268
 def _cue_chart(output, t, most_flagged):
     "The chart of one output, from its rows of the verdicts' table"
-    used = _is_used(t.verdict)
-    unlike = t.flagged.fillna(0) > most_flagged
-    t = t.assign(**{k: t[k].where(~unlike | used).astype(float) for k in ('effect', 'low', 'high')})
-    t = t.iloc[np.lexsort((-t.effect.abs().fillna(-1).values, ~used))]
-    return CueChart(output, [_cue_row(o, most_flagged) for o in t.itertuples()],
+    t = t.assign(used=_uses(t.verdict), unlike=t.flagged > most_flagged)
+    t = t.assign(**{k: t[k].where(~t.unlike).astype(float) for k in ('effect', 'low', 'high')})
+    t = t.iloc[np.lexsort((-t.effect.abs().fillna(-1).values, ~t.used))]
+    return CueChart(output, [_cue_row(o) for o in t.itertuples()],
                     effects=1.05*_extreme(t.low, t.high, t.margin), correlations=max(_extreme(t.r_low, t.r_high), 0.2))
 
 # %% ../nbs/08c_findings.ipynb #699e2fc6
@@ -127,13 +118,19 @@ class Cues(Brief):
     n_edited:int # Cues that were edited
     edits:list # `EditRow`s
     subgroups:list # `SubgroupRow`s
+    unjudged:list=() # Outputs without a verdict, as the model has no skill for them
 
 # %% ../nbs/08c_findings.ipynb #2889cca6
 def _used(table):
     "Names of the cues that are used, with what the edit moves too"
-    found = table[_is_used(table.verdict)].drop_duplicates('cue').itertuples()
-    def name(o): return f'{o.cue} (or {o.also})' if _text(o.also) else str(o.cue)
+    found = table[_uses(table.verdict)].drop_duplicates('cue').itertuples()
+    def name(o): return f'{o.cue} (or {o.also})' if o.also else o.cue
     return [name(o) for o in found]
+
+def _unjudged(table, outputs):
+    "Outputs for which no cue has a verdict"
+    judged = table.output[table.verdict != 'none']
+    return [o for o in outputs if o not in set(judged)]
 
 # %% ../nbs/08c_findings.ipynb #0122ae34
 def cues_of(
@@ -142,11 +139,11 @@ def cues_of(
     "The verdicts on cues, as a page needs them"
     if verdicts is None: return None
     t = verdicts.table
-    return Cues(verdicts.skill, _used(t), tested=t[t.images.fillna(0) > 0].cue.nunique(),
+    return Cues(verdicts.skill, _used(t), tested=t[t.images > 0].cue.nunique(),
                 charts=[_cue_chart(o, t[t.output == o], verdicts.most_flagged) for o in verdicts.outputs],
                 words=verdicts.words(), limits=verdicts.limits,
                 n_edited=len(verdicts.edited), edits=_edits(verdicts),
-                subgroups=_subgroups(verdicts.subgroups, verdicts.outputs))
+                subgroups=_subgroups(verdicts.subgroups, verdicts.outputs), unjudged=_unjudged(t, verdicts.outputs))
 
 # %% ../nbs/08c_findings.ipynb #5782b053
 @dataclass

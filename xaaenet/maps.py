@@ -19,7 +19,7 @@ from sklearn.manifold import TSNE
 from .names import plot_name
 from .latents import *
 from .stats import *
-from .stats import _codes, _even_bins, _folds, _metrics, _sample
+from .stats import _calibration, _codes, _even_bins, _folds, _metrics, _sample
 from .axis import *
 
 # %% ../nbs/06d_maps.ipynb #d583e82b
@@ -77,6 +77,7 @@ def _scatter_amounts(ax, xy, amounts, label):
     "Draw points `[n, 2]` coloured by an amount each, with a colour bar"
     plt.colorbar(ax.scatter(*xy.T, s=10, c=amounts, cmap='viridis'), ax=ax, label=label)
 
+# %% ../nbs/06d_maps.ipynb #e716bf62
 def _map_colours(by, outputs):
     "A colour for each name in `by`: the outputs in order, then others"
     known, others = [o for o in outputs if o in by], sorted(set(by) - set(outputs))
@@ -167,14 +168,6 @@ def plot_pls(self:Latents,
            title=f'held-out correlation {pls.correlation:.2f}')
     return ax
 
-# %% ../nbs/06d_maps.ipynb #39064891
-def _calibration(p, y, bins):
-    "Mean probability and true share of each bin along `p`, and how far apart they are over all rows"
-    parts = _even_bins(p, bins)
-    promised, true = np.array([p[o].mean() for o in parts]), np.array([y[o].mean() for o in parts])
-    rows = np.array([len(o) for o in parts])
-    return promised, true, rows @ abs(promised - true)/len(p)
-
 # %% ../nbs/06d_maps.ipynb #5f5d0e49
 @patch
 def plot_reliability(self:Latents,
@@ -186,7 +179,7 @@ def plot_reliability(self:Latents,
         raise ValueError("Calibration is of probabilities, and needs targets.")
     if ax is None: _,ax = plt.subplots(figsize=(3.6,3.4), layout='constrained')
     p, y = self.task.promised(self.logits, self.targets)
-    promised, true, error = _calibration(p.double().numpy(), y.double().numpy(), bins)
+    _, promised, true, error = _calibration(p.double().numpy(), y.double().numpy(), bins)
     ax.plot([0,1], [0,1], color='grey', lw=1, ls='--')
     ax.plot(promised, true, 'o-', color='#4477aa')
     brier = _metrics(self.probs.numpy(), self.targets.numpy())['Brier']

@@ -41,7 +41,11 @@ def number(
 # %% ../nbs/08e_page.ipynb #a856c640
 def _bound(v): return f'{100*v:.0f}'
 def _tick(v): return f'{v:.3g}'.replace('-', '−')
+def _level(v): return f'{100*v:.3g} %'
 def _p(v): return f'{v:.2g}'
+_numerals = 'no one two three four five six seven eight nine ten'.split()
+
+def _spelled(n): return _numerals[n] if n < len(_numerals) else str(n)
 def _count(n): return f'{n:,.0f}'
 def _plural(n, noun): return f'{n} {noun}' if n == 1 else f'{n} {noun}s'
 def _cell(v): return number(v, 3) if isinstance(v, (float, np.floating)) else str(v)
@@ -92,8 +96,8 @@ def _band(margin, end):
     return f'{50-width/2:.2f}%', f'{width:.2f}%'
 
 # %% ../nbs/08e_page.ipynb #5a8fb632
-_filters = dict(percent=percent, number=number, bound=_bound, tick=_tick, p=_p, count=_count, plural=_plural,
-                cell=_cell, listed=listed, along=_along, band=_band, finite=math.isfinite)
+_filters = dict(percent=percent, number=number, bound=_bound, tick=_tick, p=_p, level=_level, spelled=_spelled,
+                count=_count, plural=_plural, cell=_cell, listed=listed, along=_along, band=_band, finite=math.isfinite)
 
 def _seen(v):
     "What a template prints, with an escape for each character that can't be seen or written; markup as it is"

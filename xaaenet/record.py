@@ -297,11 +297,20 @@ class Unusual(Brief):
     of:int # Rows in all
     rows:list # `FlaggedRow`s of the most unusual ones
     usual:float=0.01 # Largest share of usual images that the limits may flag
+    q:float=0.99 # Quantile that the limits were asked for
 
     @property
     def share(self):
         "Of all rows"
         return self.n/self.of
+    @property
+    def within(self):
+        "Share of usual images within the limits"
+        return 1 - self.usual
+    @property
+    def few(self):
+        "Are there too few validation images for the quantile, so that their largest value is the limit?"
+        return self.usual > 1 - self.q + 1e-9
 
 # %% ../nbs/08d_record.ipynb #17aa88b8
 def _unusual(rows, run, options, most=20):
@@ -313,7 +322,8 @@ def _unusual(rows, run, options, most=20):
     at = {int(i): j for j,i in enumerate(run.shown)}
     def row(i): return FlaggedRow(_row_name(rows.lat, i, options.pictures), at.get(i), rows.targets[i],
                                   rows.answers[i], why=_because[table.because[i]])
-    return Unusual(len(found), len(table), [row(i) for i in strangest], run.reference.let_through)
+    return Unusual(len(found), len(table), [row(i) for i in strangest], usual=run.reference.let_through,
+                   q=run.reference.q)
 
 # %% ../nbs/08d_record.ipynb #109ab90d
 @dataclass
@@ -394,7 +404,7 @@ class Record(Brief):
     def data(self):
         "What the page's script needs"
         return dict(points=vars(self.points), walks=[vars(w) for w in self.walks], kappas=self.kappas,
-                    task=self.task, images=self.pictures)
+                    task=self.task, images=self.pictures, within=self.unusual.within)
 
 # %% ../nbs/08d_record.ipynb #bd0bc3e2
 def gather(

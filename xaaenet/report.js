@@ -141,6 +141,7 @@ new ResizeObserver(paintMap).observe(map);
 
 // The walk
 let walk = 0;
+const within = `${+(100*data.within).toPrecision(3)} %`;
 const slider = $('kappa'), num = (v, d = 2) => v === null ? '–' : v.toFixed(d).replace('-', '−');
 function check(name, value, pass, about) {
   return el('div', {class: pass === null ? null : pass ? 'pass' : 'fail'}, el('dt', {}, el('span', {class: 'mark'}, pass === null ? 'not asked' : pass ? '✓ passes' : '! look twice'), name), el('dd', {}, el('b', {}, value), ' ', about));
@@ -174,10 +175,10 @@ function showStep() {
   const here = K[k] === 0, g = w.gain[k], c = w.closeness[k], r = w.realism[k];
   $('walk-checks').replaceChildren(
     here && w.same !== null ? check('Read like the image', w.same ? 'yes' : 'no', w.same, 'Does the model say of this picture what it says of the image?')
-      : check('Read as asked', K[k] < 1 ? '–' : w.holds[k] ? 'yes' : 'no', K[k] < 1 ? null : w.holds[k], K[k] < 1 ? 'Asked for from κ = 1 on.' : 'Does the model take the picture for what it was painted to be?'),
+      : check(data.task === 'score' ? 'Changed by a step' : 'Read as asked', K[k] < 1 ? '–' : w.holds[k] ? 'yes' : 'no', K[k] < 1 ? null : w.holds[k], K[k] < 1 ? 'Asked for from κ = 1 on.' : data.task === 'score' ? 'Has the score changed by one standard deviation or more, the way it was asked to?' : 'Does the model take the picture for what it was painted to be?'),
     check('Gain', num(g), g === null ? null : g >= .5 && g <= 1.5, 'Reached over asked change; 1 is all of it.'),
     check('Closeness', num(c), here || c === null ? null : c < 1, 'Below 1 the walk is shorter than the way to the nearest real image of the other side.'),
-    check('Realism', num(r), here || r === null ? null : r <= 1, data.task === 'category' ? 'Up to 1 the picture lies where 99 % of real images of the other class lie.' : 'Up to 1 the picture lies where 99 % of all real images lie.'),
+    check('Realism', num(r), here || r === null ? null : r <= 1, data.task === 'category' ? `Up to 1 the picture lies where ${within} of real images of the other class lie.` : `Up to 1 the picture lies where ${within} of all real images lie.`),
     check('Usual image', w.flag ? 'no' : 'yes', !w.flag, w.flag ? `This image is ${w.flag}: its walk may mean nothing.` : 'It is like those that the model has learned.'));
 }
 function showWalk(i) {
@@ -199,7 +200,7 @@ if (W.length) {
     b.addEventListener('click', () => showWalk(i));
     $('gallery').append(b);
   });
-  const last = K[K.length-1], names = {0: 'start', 1: data.task === 'score' ? 'one step' : 'boundary', 2: data.task === 'score' ? 'two steps' : 'mirror point', 3: 'beyond'};
+  const last = K[K.length-1], names = {0: 'start', 1: data.task === 'score' ? 'one step' : 'boundary', 2: data.task === 'score' ? 'two steps' : 'as far beyond', 3: 'further'};
   for (const v of [0, 1, 2, 3].filter(v => v <= last)) { const s = el('span', {}, el('b', {}, String(v)), names[v]); s.style.left = `${100*v/last}%`; $('kappa-ticks').append(s); }
   slider.addEventListener('input', showStep);
   if ($('walk-diff')) $('walk-diff').addEventListener('change', showStep);

@@ -162,12 +162,18 @@ def _sampled_means(sums, counts, n, seed):
     return np.concatenate(means)
 
 # %% ../nbs/05a_stats.ipynb #f184e46b
+def _aucs(ranks, one_hot):
+    "AUC of each output by the ranks of its answers, `[n, k]`, and who has it, `[..., n, k]`; NaN where all or none do"
+    has = one_hot.sum(-2)
+    pairs = has*(len(ranks) - has)
+    sums = np.einsum('nk,...nk->...k', ranks, one_hot)
+    return (sums - has*(has+1)/2)/np.where(pairs > 0, pairs, math.nan)
+
 def _mean_auc(probs, one_hot):
-    "AUC averaged over the outputs that some rows have and others don't; rank sums give it for all at once"
-    n1, ranks = one_hot.sum(0), (one_hot*rankdata(probs, axis=0)).sum(0)
-    both = (n1 > 0) & (n1 < len(one_hot))
-    if not both.any(): return math.nan
-    return np.mean((ranks/n1.clip(1) - (n1 + 1)/2)[both]/(len(one_hot) - n1)[both])
+    "AUC averaged over the outputs that some rows have and others don't"
+    found = _aucs(rankdata(probs, axis=0), one_hot)
+    found = found[np.isfinite(found)]
+    return found.mean() if len(found) else math.nan
 
 # %% ../nbs/05a_stats.ipynb #e0489c1c
 def _metrics(probs, targets, task=None):
@@ -280,3 +286,10 @@ def _even_bins(values, n):
     cuts = np.arange(1, n)*len(order)//n
     edges = np.unique(np.searchsorted(values[order], values[order][cuts])) # the first row with the value of the cut
     return [o for o in np.split(order, edges) if len(o)]
+
+def _calibration(said, so, bins):
+    "Rows of each bin of answers, mean answer and mean of what is so, and how far apart they are over all rows"
+    parts = _even_bins(said, bins)
+    promised, true = (np.array([v[o].mean() for o in parts]) for v in (said, so))
+    rows = np.array([len(o) for o in parts])
+    return parts, promised, true, rows @ abs(promised - true)/len(said)

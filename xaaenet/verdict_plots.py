@@ -17,6 +17,7 @@ from .tasks import output_index
 from .progress import _show
 from .association import _forest
 from .verdicts import *
+from .verdicts import _uses
 
 # %% ../nbs/07d_verdict_plots.ipynb #09a628af
 def _plot_effects(ax, rows, most_flagged):
@@ -25,7 +26,7 @@ def _plot_effects(ax, rows, most_flagged):
     if math.isfinite(margin): ax.axvspan(-margin, margin, color='0.9')
     in_data = rows.flagged.fillna(0) <= most_flagged
     shown = rows.assign(**{k: rows[k].where(in_data) for k in ('effect', 'low', 'high')})
-    _forest(ax, shown, 'effect', 'low', 'high', rows.verdict.str.startswith('used'))
+    _forest(ax, shown, 'effect', 'low', 'high', _uses(rows.verdict))
     for i,(effect,why) in enumerate(zip(shown.effect, rows.why)):
         if not math.isfinite(effect): _sentence_at(ax, i, why)
     ax.set(ylim=(-0.6, len(rows)-0.4), yticks=range(len(rows)), yticklabels=map(plot_name, rows.cue),
@@ -43,14 +44,24 @@ def _sentence_at(ax, y, text):
 @patch
 def _said_of(self:Verdicts, output):
     "These verdicts, or those of the other of two classes if that is the `output`"
-    k = 0 if output is None else output_index(output, [*self.outputs, self.against])
+    names = [*self.outputs, self.against] if self.against else self.outputs
+    k = 0 if output is None else output_index(output, names)
     return self.turned() if k == len(self.outputs) else self
 
+# %% ../nbs/07d_verdict_plots.ipynb #ca918ece
 @patch
 def _rows_of(self:Verdicts, output):
     "Rows of one output, of the first by default"
     name = self.outputs[0 if output is None else output_index(output, self.outputs)]
     return self.table[self.table.output == name]
+
+# %% ../nbs/07d_verdict_plots.ipynb #763454fe
+@patch
+def _title_of(self:Verdicts, output):
+    "What the effects on an output show, as far as the test of skill goes"
+    if self.skill.passed is None: return 'what edits move (skill not tested)'
+    passed = self.skill.by_output.set_index('output').passed[output]
+    return 'what the model uses' if passed else 'no skill, no verdict'
 
 # %% ../nbs/07d_verdict_plots.ipynb #2fe1bad7
 @patch
@@ -64,8 +75,7 @@ def plot(self:Verdicts,
     size = 9, 0.34*len(rows) + 1.2
     axs = plt.subplots(1, 2, figsize=size, sharey=True, layout='constrained')[1] if ax is None else ax
     _plot_effects(axs[0], rows, self.most_flagged)
-    passed = self.skill.by_output.set_index('output').passed[rows.output.iloc[0]]
-    axs[0].set_title('what the model uses' if passed else 'no skill, no verdict')
+    axs[0].set_title(self._title_of(rows.output.iloc[0]))
     _forest(axs[1], rows, 'r', 'r_low', 'r_high', rows.associated)
     axs[1].set(xlabel='correlation within the label', title='what goes with it')
     return axs

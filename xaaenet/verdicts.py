@@ -185,18 +185,30 @@ def _curves(learn, names, x, lat, setting, n):
 def _no_gate(lat):
     "`Skill` that wasn't tested, so that every output passes"
     _, outs = lat.spoken_logits()
-    by_output = pd.DataFrame(dict(output=outs, value=math.nan, p=math.nan, passed=True))
+    by_output = pd.DataFrame(dict(output=outs, value=math.nan, p=math.nan, passed=True, least=0.))
     return Skill('not tested', value=math.nan, p=math.nan, passed=None, by_output=by_output)
 
 # %% ../nbs/07c_verdicts.ipynb #b96a79ce
-def _one_verdict(o, gate, skill):
-    "Verdict and its reason: of a row of association and effect, and the skill for its output"
-    if not gate.passed:
-        found = f"{skill.measure} {gate.value:.2f}, p={max(gate.p, skill.p):.2g}"
-        return 'none', f"on these rows the model's skill isn't beyond that of permuted labels ({found})"
+def _no_skill(gate):
+    "Why there is no verdict, of a `Skill` that didn't pass"
+    if not math.isfinite(gate.value):
+        return f"the {gate.units} don't differ in it, so the model's skill can't be measured"
+    found = f"{gate.measure} {gate.value:.2f}, p={gate.p:.2g}"
+    if gate.able: return f"on these rows the model's skill isn't beyond that of permuted labels ({found})"
+    return (f"whether the model has skill can't be told with {gate.units} ({found}): p is never below {gate.least:.2g} "
+            f"there, and has to be below {gate.max_p:g}")
+
+def _one_verdict(o, gate):
+    "Verdict and its reason: of a row of association and effect, and the `Skill` for its output"
+    if gate.passed is False: return 'none', _no_skill(gate)
     if isinstance(o.verdict, str) and o.verdict.startswith('used'): return o.verdict, ''
     why = o.why if isinstance(o.why, str) else "it can't be edited"
     return 'associated' if o.associated else 'unresolved', why
+
+# %% ../nbs/07c_verdicts.ipynb #72cc62fa
+def _uses(verdicts):
+    "Which of the verdicts, a column, say that the cue is used"
+    return verdicts.str.startswith('used').fillna(False).astype(bool)
 
 # %% ../nbs/07c_verdicts.ipynb #681d71fb
 def _combine(found, effects, skill):
@@ -205,13 +217,13 @@ def _combine(found, effects, skill):
     res = found.merge(effects, on=['cue', 'output'], how='left')
     gates = skill.by_output.set_index('output')
     res['associated'] &= res.output.map(gates.passed).astype(bool) # noise in, nothing out
-    res[['verdict', 'why']] = [_one_verdict(o, gates.loc[o.output], skill) for o in res.itertuples()]
+    res[['verdict', 'why']] = [_one_verdict(o, skill.of(o.output)) for o in res.itertuples()]
     return _established_first(res, list(gates.index))
 
 # %% ../nbs/07c_verdicts.ipynb #db17e9af
 def _established_first(res, outputs):
     "By output, then the size of effects that are established, then the size of the correlation"
-    used = res.verdict.str.startswith('used')
+    used = _uses(res.verdict)
     size = res.effect.abs().where(used, 0).fillna(0)
     place = res.output.map({o: i for i,o in enumerate(outputs)})
     return res.iloc[np.lexsort((-res.r.abs(), -size, place))].reset_index(drop=True) # the last key counts most
@@ -329,9 +341,9 @@ def turned(self:Verdicts) -> Verdicts: # Of the class in `against`
 
 # %% ../nbs/07c_verdicts.ipynb #0f082b78
 _no_verdict = "No verdict on {output}: {why}."
-_is_used = ("The model uses {cue} for {output}: an edit that raises it by one standard deviation moves the {unit} by "
-            "{effect:+.2f} standard deviations (95 % {low:+.2f} to {high:+.2f}), the same way in {same:.0f} % of "
-            "{images:.0f} images.")
+_used_for = ("The model uses {cue} for {output}: an edit that raises it by one standard deviation moves the {unit} by "
+             "{effect:+.2f} standard deviations (95 % {low:+.2f} to {high:+.2f}), the same way in {same:.0f} % of "
+             "{images:.0f} images.")
 _moves_too = "The edit moves {also} too, so that may be what it uses."
 _no_more_than_placebo = ("But a random change of the pixels of the same size moves the {unit} as much, so this use is "
                          "a small part of what the model does.")
@@ -344,7 +356,7 @@ _accounted = ("These cues account for {share:.0f} % of what the {unit} of {outpu
 # %% ../nbs/07c_verdicts.ipynb #fdaad421
 def _use_in_words(o, unit):
     "What was found of a cue that is used, and what speaks against making much of it"
-    yield _is_used.format(cue=o.cue, output=o.output, unit=unit, effect=o.effect, low=o.low, high=o.high,
+    yield _used_for.format(cue=o.cue, output=o.output, unit=unit, effect=o.effect, low=o.low, high=o.high,
                           same=100*o.same_sign, images=o.images)
     if o.also: yield _moves_too.format(also=o.also)
     if o.placebo >= o.edit: yield _no_more_than_placebo.format(unit=unit)
@@ -445,7 +457,7 @@ def _repr_html_(self:Verdicts):
 # %% ../nbs/07c_verdicts.ipynb #ea2e3a01
 def _over_runs(rows, n):
     "What `n` models agree on about one cue and output; `rows` are those of their tables"
-    used = rows.verdict.str.startswith('used')
+    used = _uses(rows.verdict)
     signs = np.sign(rows.effect[used])
     agree = max((signs > 0).sum(), (signs < 0).sum())
     sign = f'sign agrees in {agree} of {used.sum()}' if used.any() else ''

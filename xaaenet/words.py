@@ -27,8 +27,8 @@ def _calls(task, **words):
 # %% ../nbs/08_words.ipynb #2d892045
 _calls(Task, one_output='output', group_word='Group', said_word='probability that the model gives',
        wrong_word='read wrongly', arrived_word='the other side',
-       realism_note='Distance from the middle of all images, where 99 % of real ones lie below 1. Above 1 the picture '
-                    'is unlike any, but below 1 it need not be like those of the other side.')
+       realism_note='Distance from the middle of all images, where {within} of real ones lie below 1. Above 1 the '
+                    'picture is unlike these, but below 1 it need not be like those of the other side.')
 _calls(Labels, one_output='label', group_word='Label')
 
 # %% ../nbs/08_words.ipynb #2d892046
@@ -40,10 +40,10 @@ def boundary_word(self:Task):
 
 # %% ../nbs/08_words.ipynb #b7ae8dd5
 _calls(Category, one_output='class', group_word='Class', arrived_word='the other class',
-       realism_note='Distance from the middle of the other class, where 99 % of its real images lie below 1. Above 1 '
-                    'the picture is unlike any of them.')
+       realism_note='Distance from the middle of the other class, where {within} of its real images lie below 1. '
+                    'Above 1 the picture is unlike these.')
 _calls(Score, one_output='score', group_word='Target', said_word='score by the model', right_word='target, mean',
-       wrong_word='largest errors', arrived_word='a score that has changed as asked')
+       wrong_word='largest errors', arrived_word='a score that has changed by one standard deviation or more')
 
 # %% ../nbs/08_words.ipynb #65de496c
 def listed(
@@ -80,7 +80,7 @@ def strengths(self:Category, output):
         'At κ = 0 it is where the image is, at κ = 1 on the boundary, where the second class has the probability '
         f'{self.thresh:g} (above it, the model predicts this class), and at κ = 2 as far beyond it.')
     return ('At κ = 0 it is where the image is, at κ = 1 on the boundary, where two classes are equally likely, '
-            'and at κ = 2 as far beyond it: as sure of the other class as the image was of its own.')
+            'and at κ = 2 as far beyond it.')
 @patch
 def strengths(self:Labels, output):
     return (f'At κ = 0 it is where the image is, at κ = 1 on the boundary, where “{output}” has a probability of '
