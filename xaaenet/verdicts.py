@@ -122,6 +122,12 @@ def _by_subgroup(meta, edited, setting):
                 row = dict(cue=name, output=out, subgroup=subgroup)
                 yield row | _subgroup_effect(ed, mask[ed.rows], j, setting)
 
+def _subgroup_table(meta, edited, setting):
+    "The same as a table, with all its columns also where no subgroup has an effect, or no cue could be edited"
+    counts = ['n'] if setting.groups is None else ['n', 'groups']
+    return pd.DataFrame(list(_by_subgroup(meta, edited, setting)),
+                        columns=['cue', 'output', 'subgroup', *counts, 'effect', 'low', 'high'])
+
 # %% ../nbs/07c_verdicts.ipynb #92361cc7
 _doses = -1, -0.5, -0.25, 0.25, 0.5, 1 # in standard deviations of the cue
 
@@ -141,7 +147,7 @@ def dose_curve(self:AAELearner,
     groups = _codes(groups, len(lat))
     lat = _reread(self, x, lat)
     setting = _setting(x, lat, [name], groups=groups, n_boot=n_boot, seed=seed)
-    return pd.DataFrame(list(_curve(self, name, x, lat, setting, doses)))
+    return _curve_table(_curve(self, name, x, lat, setting, doses))
 
 # %% ../nbs/07c_verdicts.ipynb #ac85795d
 def _edited_by(c, x, change, device):
@@ -172,14 +178,18 @@ def _points(name, reached, change, on, setting):
         low, high = setting.interval(change[:,j], on)
         yield dict(cue=name, output=out, dose=reached, change=change[:,j].mean(), low=low, high=high, n=len(on))
 
+def _curve_table(rows):
+    "Rows of dose curves as a table, with all its columns also where there is none"
+    return pd.DataFrame(list(rows), columns=['cue', 'output', 'dose', 'change', 'low', 'high', 'n'])
+
 # %% ../nbs/07c_verdicts.ipynb #e092ba19
 def _curves(learn, names, x, lat, setting, n):
     "Dose curves of the cues `names` on a random `n` of the rows, as one table"
-    if not n or not names: return pd.DataFrame()
     some = _sample(len(x), n, np.random.RandomState(setting.seed))
     x, rows = x[torch.as_tensor(some)], []
-    for name in learn._bar(names, 'dose curves'): rows += _curve(learn, name, x, lat[some], setting[some], _doses)
-    return pd.DataFrame(rows)
+    for name in learn._bar(names if n else [], 'dose curves'):
+        rows += _curve(learn, name, x, lat[some], setting[some], _doses)
+    return _curve_table(rows)
 
 # %% ../nbs/07c_verdicts.ipynb #c7411f05
 def _no_gate(lat):
@@ -307,7 +317,7 @@ def _all_else(rows, setting, edited, output):
     shown = [o for o in setting.outputs if output is None or o == output]
     free = pd.DataFrame({o: f[:,0] for o,f in zip(setting.outputs, _free_logits(lat))})
     cue_free = pd.DataFrame(_free_columns(table.values.astype(float), lat), columns=table.columns)
-    by_subgroup = None if rows.meta is None else pd.DataFrame(list(_by_subgroup(rows.meta, edited, setting)))
+    by_subgroup = None if rows.meta is None else _subgroup_table(rows.meta, edited, setting)
     return dict(coverage=lat.coverage(table, rows.groups, seed=setting.seed)[shown], subgroups=by_subgroup,
                 outputs=shown, against=next((o for o in lat.outputs if o not in setting.outputs), ''),
                 cue_values=table, cue_free=cue_free, logits=free[shown].values,
