@@ -16,6 +16,7 @@ from fastai.vision.all import *
 
 from .names import *
 from .tasks import Task, as_task
+from .batches import *
 from .learner import *
 from .latents import *
 from .stats import *
@@ -237,14 +238,23 @@ class _Rows(NamedTuple):
     compared:str # What couldn't be checked about whether they are new, as a sentence
 
 # %% ../nbs/07c_verdicts.ipynb #0fa6540d
-def _labelled(learn, images, lat):
-    "Latents of `images`, with targets, and what the images can be read from"
-    if lat is not None: return images, lat
+class _KeepImages(Callback):
+    "Keep the images of every batch of a pass, in the order of its loader"
+    run_train = False
+    def before_validate(self): self.images = []
+    def after_pred(self): self.images.append(to_images(self.xb[0], isinstance(self.dl, DataLoader)).cpu())
+
+# %% ../nbs/07c_verdicts.ipynb #2b7c41d6
+def _read(learn, images):
+    "Images of a loader or of items with labels, and their latents, from one pass"
     if isinstance(images, torch.Tensor):
         raise ValueError("Images alone have no targets: pass their latents too, or items or a loader with labels.")
     is_loader = isinstance(images, (DataLoader, torch.utils.data.DataLoader))
     dl = images if is_loader else learn.dls.test_dl(images, with_labels=True)
-    return dl, learn.latents(dl=dl)
+    kept = _KeepImages()
+    with learn.mode_lock, learn.added_cbs(kept): lat = learn.latents(dl=dl)
+    x = torch.cat(kept.images)
+    return x if len(x) == len(lat) else learn.distributed.all_rows(x, len(lat)), lat
 
 # %% ../nbs/07c_verdicts.ipynb #7079ee3d
 def _check_fit_groups(groups, fit_groups):
@@ -257,9 +267,8 @@ def _check_fit_groups(groups, fit_groups):
 def _judged(learn, images, lat, *, names, groups, fit_groups, meta, held_out, reference):
     "The `_Rows` that `judge` goes by; or what is wrong with them"
     _check_fit_groups(groups, fit_groups)
-    images, lat = _labelled(learn, images, lat)
+    x, lat = _read(learn, images) if lat is None else (learn.images(images), lat)
     if meta is not None: meta = pd.DataFrame(meta).reset_index(drop=True)
-    x = learn.images(images)
     reference = reference or learn.reference()
     _check_rows(lat, images=x, meta_rows=meta)
     groups = _codes(groups, len(lat))
