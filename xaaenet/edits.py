@@ -20,7 +20,7 @@ from .latents import *
 from .stats import _boot, _codes
 from .reference import *
 from .cues import *
-from .cues import _measure
+from .cues import _check_names, _measure
 from .association import *
 from .association import _check_asked, _check_rows, _cue_sds, _finite, _labels_of, _turned
 
@@ -329,7 +329,7 @@ def _free_logits(lat):
 # %% ../nbs/07b_edits.ipynb #e09664be
 def _setting(x, lat, names, **kwargs):
     "The `Setting` of images `[n, C, H, W]` for the cues `names`; `kwargs` are its fields that decide"
-    names = [names] if isinstance(names, str) else names
+    names = _check_names(names)
     table = _finite(_all_cues(x, names))
     asked = table if names is None else table[list(names)]
     _, outputs = lat.spoken_logits()

@@ -24,6 +24,7 @@ from .stats import _codes, _sample
 from .reference import *
 from .newness import *
 from .cues import *
+from .cues import _check_names
 from .association import *
 from .association import _check_asked, _check_rows, _free_columns, _turned
 from .edits import *
@@ -272,7 +273,7 @@ def _judged(learn, images, lat, *, names, groups, fit_groups, meta, held_out, re
     reference = reference or learn.reference()
     _check_rows(lat, images=x, meta_rows=meta)
     groups = _codes(groups, len(lat))
-    if meta is not None: _meta_columns(meta, taken=[names] if isinstance(names, str) else names or list(cues))
+    if meta is not None: _meta_columns(meta, taken=_check_names(names) or list(cues))
     compared = reference.check_held_out(lat) if held_out else ''
     if len(lat) < 20: raise ValueError(f"{len(lat)} rows are too few to judge anything by: pass 20 or more.")
     return _Rows(x, _reread(learn, x, lat), groups, meta, reference, compared)
