@@ -64,7 +64,7 @@ def _turned(table, output):
 # %% ../nbs/07a_association.ipynb #1db8a298
 def _check_asked(learn, names, output):
     "Refuse unknown cues and outputs before anything is computed; returns which output was asked for"
-    _check_names([names] if isinstance(names, str) else names)
+    _check_names(names)
     return _asked_for(learn.aae.task, learn.output_names(), output)
 
 # %% ../nbs/07a_association.ipynb #ff10b55d

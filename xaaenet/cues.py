@@ -382,10 +382,12 @@ def _from_files(files, chosen, device, few=6):
 
 # %% ../nbs/07_cues.ipynb #91ad2f28
 def _check_names(names):
-    "Refuse names of cues that there aren't"
+    "Names of cues as a list, or None for all; names that there aren't are refused"
+    if isinstance(names, str): names = [names]
     unknown = [n for n in names or [] if n not in cues]
     if unknown: raise ValueError(f"There is no cue {', '.join(unknown)}: the cues are {', '.join(cues)}, "
                                  "and `@cue` registers others.")
+    return names
 
 # %% ../nbs/07_cues.ipynb #ac4caeae
 def _chosen(names, channels):
@@ -398,10 +400,12 @@ def _from_batches(batches, names, device, augmented=False):
     "Rows of batches whose first part is images, and the cues that were measured"
     parts, chosen = [], []
     for x,*_ in batches:
+        if not len(x): continue
         x = to_images(x.as_subclass(torch.Tensor), augmented)
         if not parts: chosen = _chosen(names, x.shape[1])
         parts.append(_measure(x.to(device).float(), chosen))
-    return torch.cat(parts) if parts else [], chosen
+    if not parts: raise ValueError("No images were given.")
+    return torch.cat(parts), chosen
 
 # %% ../nbs/07_cues.ipynb #c4d2e1f7
 def _refuse_rows(items):
@@ -420,8 +424,7 @@ def cue_table(
 ) -> pd.DataFrame: # A row an image, a column a cue
     "Measure cues"
     index = None
-    names = [names] if isinstance(names, str) else names
-    _check_names(names)
+    names = _check_names(names)
     images = as_items(images)
     _refuse_rows(images)
     if isinstance(images, torch.Tensor):

@@ -20,7 +20,7 @@ from .latents import *
 from .stats import _boot, _codes
 from .reference import *
 from .cues import *
-from .cues import _measure
+from .cues import _check_names, _measure
 from .association import *
 from .association import _check_asked, _check_rows, _cue_sds, _finite, _labels_of, _turned
 
@@ -329,7 +329,7 @@ def _free_logits(lat):
 # %% ../nbs/07b_edits.ipynb #e09664be
 def _setting(x, lat, names, **kwargs):
     "The `Setting` of images `[n, C, H, W]` for the cues `names`; `kwargs` are its fields that decide"
-    names = [names] if isinstance(names, str) else names
+    names = _check_names(names)
     table = _finite(_all_cues(x, names))
     asked = table if names is None else table[list(names)]
     _, outputs = lat.spoken_logits()
@@ -433,7 +433,6 @@ def edit_effects(self:AAELearner,
     most_flagged:float=0.1, # Largest share of edited images that may be flagged
     n_boot:int=1000, # Samples for the intervals
     reference:Reference=None, # That of the learner by default
-    keep:dict=None, # Filled with the `Edited` of each cue
     seed:int=0 # Of bootstrap and placebo
 ) -> pd.DataFrame: # A row a cue and output: effect with its interval, what else moved, placebo, verdict
     "Edit cues up and down and see what the logits do; without `judge`'s test of the model's skill and of the rows"
@@ -443,8 +442,7 @@ def edit_effects(self:AAELearner,
     lat = _reread(self, x, lat)
     setting = _setting(x, lat, names, groups=groups, dose=dose, margin=margin, most_flagged=most_flagged,
                        n_boot=n_boot, seed=seed)
-    res, edited = _edit_cues(self, x, lat, setting, reference)
-    if keep is not None: keep.update(edited)
+    res, _ = _edit_cues(self, x, lat, setting, reference)
     if output is None: return res
     res = res[res.output == asked.name].reset_index(drop=True)
     return res if asked.turned is None else _turned(res, asked.turned)

@@ -9,8 +9,13 @@ __all__ = []
 
 # %% ../nbs/00c_outputs.ipynb #7a31e0b4
 import warnings
+from copy import deepcopy
+from functools import partial
+from types import SimpleNamespace
 
-import torch
+import numpy as np, torch
+from fastai.learner import mk_metric
+from fastai.torch_core import TensorCategory, TensorMultiCategory, to_detach
 from fastcore.all import L, ifnone, patch
 
 from .tasks import *
@@ -68,15 +73,48 @@ def decoded(self:Category, values):
 
 # %% ../nbs/00c_outputs.ipynb #7a31e0bc
 @patch
+def targets_of(self:Task, y, # Classes of a few rows, 0 or 1
+               n): # Outputs of the head: 1 or 2
+    "The same as targets of a batch"
+    return TensorCategory(y)
+@patch
+def targets_of(self:Labels, y, n): return TensorMultiCategory(torch.stack([1-y, y], 1)[:,-n:].float())
+
+def _measured(metric, pred, targets):
+    "Value of a copy of `metric` for these outputs and targets"
+    metric = deepcopy(mk_metric(metric))
+    metric.reset()
+    metric.accumulate(SimpleNamespace(pred=pred, y=targets, yb=(targets,), to_detach=partial(to_detach, gather=False)))
+    return np.asarray(metric.value, dtype=float)
+
+# %% ../nbs/00c_outputs.ipynb #7a31e0bf
+def _sees(task, metric, y, n):
+    "Does the metric change if all answers of a head with `n` outputs turn around? None where it can't be computed"
+    right = (2*y - 1)[:,None]*torch.linspace(1, 3, len(y))[:,None]
+    if n == 2: right = torch.cat([-right, right], 1)
+    targets = task.targets_of(y, n)
+    try: values = [_measured(metric, o, targets) for o in (right, -right)]
+    except Exception: return None # whatever any metric may raise
+    return not np.allclose(*values, equal_nan=True)
+
+def _is_blind(task, metric):
+    "Does the metric show the same for any answers, only because there is a single output?"
+    kinds = torch.tensor([[0,1,1,0,1,0,0,1], [0,1,1,0,1,0,1,1]])
+    return any(_sees(task, metric, y, 1) is False and _sees(task, metric, y, 2) is not False for y in kinds)
+
+# %% ../nbs/00c_outputs.ipynb #7a31e0c0
+@patch
 def check_metrics(self:Task, metrics, # Of the learner, or None
                   n): # Outputs of the head
-    "Warn about a metric that can't be right"
-@patch
-def check_metrics(self:Category, metrics, n):
-    names = [getattr(getattr(o, 'func', o), '__name__', '') for o in L(metrics)]
-    if n == 1 and 'accuracy' in names:
-        warnings.warn("`accuracy` takes the largest of several outputs, and here one output stands for two classes, so "
-                      "it always shows the share of the first: use `accuracy_multi`.")
+    "Warn about metrics that can't be right"
+    if n != 1 or not self.has_probabilities: return
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        blind = [f"`{getattr(mk_metric(o), 'name', o)}`" for o in L(metrics) if _is_blind(self, o)]
+    if blind:
+        warnings.warn(f"With a single output the value of {', '.join(blind)} is the same whatever the model answers: "
+                      "use `accuracy_multi`, `F1ScoreMulti()` or another metric that compares the output's sigmoid "
+                      "with a threshold.")
 
 # %% ../nbs/00c_outputs.ipynb #7a31e0b9
 @patch

@@ -416,12 +416,14 @@ def gather(
 ) -> Record:
     "Measure everything that a report says"
     rows = rows_of(lat, 0 if options.output is None else learn._output(options.output))
-    run = run_model(learn, dl, rows, options, reference)
     performance = performance_of(rows, options.units, options.n_boot, options.seed)
+    cues = cues_of(options.verdicts)
+    seeds = seed_tables(options.seeds)
+    run = run_model(learn, dl, rows, options, reference) # the slow step comes last
     walks = _walks(run, options)
     return Record(lat.task, options.output, options.pictures, options.kappas, walks=walks,
                   summary=_summary(rows, run, options), performance=performance,
                   kept=_kept(rows, run, options), points=_points(rows, run, options),
-                  crossings=_crossings(rows, run, options, walks), cues=cues_of(options.verdicts),
-                  seeds=seed_tables(options.seeds), unusual=_unusual(rows, run, options),
+                  crossings=_crossings(rows, run, options, walks), cues=cues,
+                  seeds=seeds, unusual=_unusual(rows, run, options),
                   made=_provenance(learn, run), thumbs=run.thumbs, large=run.large)

@@ -9,7 +9,9 @@ __all__ = ['thumb_side', 'walk_side', 'Options', 'thumbs', 'Run', 'run_model']
 
 # %% ../nbs/08b_run.ipynb #315effb7
 import warnings
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from fastai.vision.all import *
 
@@ -141,17 +143,21 @@ def _batches(goals, bs=8):
 # %% ../nbs/08b_run.ipynb #b6b54fe1
 def _walk(learn, dl, rows, lat, options, reference):
     "Walks of some rows, with small pictures, and the positions of their rows in `rows`"
-    walks, pos = [], []
     batches = list(_batches(lat.task.walk_goals(learn, lat[rows], options.output, lat)))
-    for some,kwargs in learn._bar(batches, 'walks'):
-        x = torch.cat(list(_chunks(dl, rows=[rows[j] for j in some])))
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', OutOfDistribution)
-            cf = learn.counterfactuals(x, kappas=options.kappas, reference=reference, **kwargs)
-        pictures = thumbs(cf.pictures.flatten(0, 1), walk_side).unflatten(0, (len(x), -1))
-        walks.append(replace(cf, images=thumbs(cf.images, walk_side), pictures=pictures))
-        pos += some.tolist()
+    pos = [j for some,_ in batches for j in some.tolist()]
+    chunks = _chunks(dl, rows=[rows[j] for j in pos])
+    with closing(x for chunk in chunks for x in chunk) as images:
+        walks = [_small_walks(learn, torch.stack(list(islice(images, len(some)))), options, reference, **kwargs)
+                 for some,kwargs in learn._bar(batches, 'walks')]
     return walks, pos
+
+def _small_walks(learn, x, options, reference, **kwargs):
+    "Walks of the images `x`, with small pictures"
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', OutOfDistribution)
+        cf = learn.counterfactuals(x, kappas=options.kappas, reference=reference, **kwargs)
+    pictures = thumbs(cf.pictures.flatten(0, 1), walk_side).unflatten(0, (len(x), -1))
+    return replace(cf, images=thumbs(cf.images, walk_side), pictures=pictures)
 
 # %% ../nbs/08b_run.ipynb #67b77ce9
 def _walked_pictures(walks, sheets):

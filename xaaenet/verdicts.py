@@ -16,6 +16,7 @@ from fastai.vision.all import *
 
 from .names import *
 from .tasks import Task, as_task
+from .batches import *
 from .learner import *
 from .latents import *
 from .stats import *
@@ -23,6 +24,7 @@ from .stats import _codes, _sample
 from .reference import *
 from .newness import *
 from .cues import *
+from .cues import _check_names
 from .association import *
 from .association import _check_asked, _check_rows, _free_columns, _turned
 from .edits import *
@@ -122,6 +124,12 @@ def _by_subgroup(meta, edited, setting):
                 row = dict(cue=name, output=out, subgroup=subgroup)
                 yield row | _subgroup_effect(ed, mask[ed.rows], j, setting)
 
+def _subgroup_table(meta, edited, setting):
+    "The same as a table, with all its columns also where no subgroup has an effect, or no cue could be edited"
+    counts = ['n'] if setting.groups is None else ['n', 'groups']
+    return pd.DataFrame(list(_by_subgroup(meta, edited, setting)),
+                        columns=['cue', 'output', 'subgroup', *counts, 'effect', 'low', 'high'])
+
 # %% ../nbs/07c_verdicts.ipynb #92361cc7
 _doses = -1, -0.5, -0.25, 0.25, 0.5, 1 # in standard deviations of the cue
 
@@ -141,7 +149,7 @@ def dose_curve(self:AAELearner,
     groups = _codes(groups, len(lat))
     lat = _reread(self, x, lat)
     setting = _setting(x, lat, [name], groups=groups, n_boot=n_boot, seed=seed)
-    return pd.DataFrame(list(_curve(self, name, x, lat, setting, doses)))
+    return _curve_table(_curve(self, name, x, lat, setting, doses))
 
 # %% ../nbs/07c_verdicts.ipynb #ac85795d
 def _edited_by(c, x, change, device):
@@ -172,14 +180,18 @@ def _points(name, reached, change, on, setting):
         low, high = setting.interval(change[:,j], on)
         yield dict(cue=name, output=out, dose=reached, change=change[:,j].mean(), low=low, high=high, n=len(on))
 
+def _curve_table(rows):
+    "Rows of dose curves as a table, with all its columns also where there is none"
+    return pd.DataFrame(list(rows), columns=['cue', 'output', 'dose', 'change', 'low', 'high', 'n'])
+
 # %% ../nbs/07c_verdicts.ipynb #e092ba19
 def _curves(learn, names, x, lat, setting, n):
     "Dose curves of the cues `names` on a random `n` of the rows, as one table"
-    if not n or not names: return pd.DataFrame()
     some = _sample(len(x), n, np.random.RandomState(setting.seed))
     x, rows = x[torch.as_tensor(some)], []
-    for name in learn._bar(names, 'dose curves'): rows += _curve(learn, name, x, lat[some], setting[some], _doses)
-    return pd.DataFrame(rows)
+    for name in learn._bar(names if n else [], 'dose curves'):
+        rows += _curve(learn, name, x, lat[some], setting[some], _doses)
+    return _curve_table(rows)
 
 # %% ../nbs/07c_verdicts.ipynb #c7411f05
 def _no_gate(lat):
@@ -239,14 +251,23 @@ class _Rows(NamedTuple):
     compared:str # What couldn't be checked about whether they are new, as a sentence
 
 # %% ../nbs/07c_verdicts.ipynb #0fa6540d
-def _labelled(learn, images, lat):
-    "Latents of `images`, with targets, and what the images can be read from"
-    if lat is not None: return images, lat
+class _KeepImages(Callback):
+    "Keep the images of every batch of a pass, in the order of its loader"
+    run_train = False
+    def before_validate(self): self.images = []
+    def after_pred(self): self.images.append(to_images(self.xb[0], isinstance(self.dl, DataLoader)).cpu())
+
+# %% ../nbs/07c_verdicts.ipynb #2b7c41d6
+def _read(learn, images):
+    "Images of a loader or of items with labels, and their latents, from one pass"
     if isinstance(images, torch.Tensor):
         raise ValueError("Images alone have no targets: pass their latents too, or items or a loader with labels.")
     is_loader = isinstance(images, (DataLoader, torch.utils.data.DataLoader))
     dl = images if is_loader else learn.dls.test_dl(images, with_labels=True)
-    return dl, learn.latents(dl=dl)
+    kept = _KeepImages()
+    with learn.mode_lock, learn.added_cbs(kept): lat = learn.latents(dl=dl)
+    x = torch.cat(kept.images)
+    return x if len(x) == len(lat) else learn.distributed.all_rows(x, len(lat)), lat
 
 # %% ../nbs/07c_verdicts.ipynb #7079ee3d
 def _check_fit_groups(groups, fit_groups):
@@ -259,13 +280,12 @@ def _check_fit_groups(groups, fit_groups):
 def _judged(learn, images, lat, *, names, groups, fit_groups, meta, held_out, reference):
     "The `_Rows` that `judge` goes by; or what is wrong with them"
     _check_fit_groups(groups, fit_groups)
-    images, lat = _labelled(learn, images, lat)
+    x, lat = _read(learn, images) if lat is None else (learn.images(images), lat)
     if meta is not None: meta = pd.DataFrame(meta).reset_index(drop=True)
-    x = learn.images(images)
     reference = reference or learn.reference()
     _check_rows(lat, images=x, meta_rows=meta)
     groups = _codes(groups, len(lat))
-    if meta is not None: _meta_columns(meta, taken=[names] if isinstance(names, str) else names or list(cues))
+    if meta is not None: _meta_columns(meta, taken=_check_names(names) or list(cues))
     compared = reference.check_held_out(lat) if held_out else ''
     if len(lat) < 20: raise ValueError(f"{len(lat)} rows are too few to judge anything by: pass 20 or more.")
     return _Rows(x, _reread(learn, x, lat), groups, meta, reference, compared)
@@ -319,7 +339,7 @@ def _all_else(rows, setting, edited, output):
     shown = [o for o in setting.outputs if output is None or o == output]
     free = pd.DataFrame({o: f[:,0] for o,f in zip(setting.outputs, _free_logits(lat))})
     cue_free = pd.DataFrame(_free_columns(table.values.astype(float), lat), columns=table.columns)
-    by_subgroup = None if rows.meta is None else pd.DataFrame(list(_by_subgroup(rows.meta, edited, setting)))
+    by_subgroup = None if rows.meta is None else _subgroup_table(rows.meta, edited, setting)
     return dict(coverage=lat.coverage(table, rows.groups, seed=setting.seed)[shown], subgroups=by_subgroup,
                 outputs=shown, against=next((o for o in lat.outputs if o not in setting.outputs), ''),
                 cue_values=table, cue_free=cue_free, logits=free[shown].values,
