@@ -46,7 +46,7 @@ class PhaseFiles:
 @patch
 def data(self:PhaseFiles) -> dict: # Numbers and texts, see `run_identity`
     "The data and the loss that the learner has now"
-    return run_identity(self.learn.dls, self.learn.loss_func)
+    return run_identity(self.learn.dls, self.learn.loss_func, trained=self.learn.model.parameters())
 
 @patch
 def save(self:PhaseFiles,
@@ -110,7 +110,9 @@ def _differences(self:PhaseFiles, state, settings, after, data):
     model = [f'the model has {o}' for o in _other_model(was, now)]
     not_given = [k for k,v in settings.items() if v is None and k.endswith('_weight')]
     wanted = json.loads(json.dumps(settings | {k: getattr(self.learn.aae, k) for k in not_given}, default=str))
-    return model + _other_run(state['record'], wanted, after) + run_differences(state.get('data'), data)
+    loss, number = data['loss']
+    unread = [f"it can't be told whether the loss {loss} is the same"] if number is None else []
+    return model + _other_run(state['record'], wanted, after) + run_differences(state.get('data'), data) + unread
 
 # %% ../nbs/03h_phase_files.ipynb #56cdce64
 @patch
