@@ -37,6 +37,9 @@ def _to_export(self:AAELearner, reference):
     except Exception as e: # no error may cost the file
         warnings.warn(f"The learner is exported without a reference, so it can't flag images elsewhere: {e}")
         return None
+    usual.check_weights(self.aae)
+    if usual.made_of is None: warnings.warn("It can't be checked that the reference was made with the learner's weights; "
+                                            "`learn.reference()` makes one that holds their checksum.")
     return vars(usual.statistics()), _fingerprint(self.aae)
 
 # %% ../nbs/05d_export.ipynb #d482d6d3
