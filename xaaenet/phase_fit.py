@@ -89,9 +89,10 @@ def _check_numbers(common, settings, schedule):
     _check_weights(body_lr=ifnone(common['body_lr'], 0), **settings)
     shares = {k: schedule[k] for k in ('pct_start', 'div', 'div_final') if k in schedule}
     _check_weights(**shares)
-    if shares.pop('pct_start', 0) > 1: raise ValueError(f"`pct_start` is a share, 1 at most, not {schedule['pct_start']}.")
-    for k,v in shares.items():
-        if not v: raise ValueError(f"`{k}` divides the rate, so it can't be 0: leave it out, or give another number.")
+    start = shares.pop('pct_start', 0)
+    if start > 1: raise ValueError(f"`pct_start` is a share of the training, 1 at most, not {start}.")
+    if 0 in shares.values():
+        raise ValueError("`div` and `div_final` divide the rate, so they can't be 0: leave them out.")
 
 # %% ../nbs/03i_phase_fit.ipynb #524827f2
 def _made(cb):

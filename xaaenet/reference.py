@@ -274,7 +274,7 @@ def _fingerprint(model):
 def check_weights(self:Reference,
     model # Whose latent vectors are to be compared
 ):
-    "Refuse a model with other weights than those that have encoded the rows of this reference, as far as they are known"
+    "Refuse a model with other weights than those that have encoded the rows, as far as these are known"
     if self.made_of in (None, _fingerprint(model)): return
     raise ValueError("This reference was made with other weights than the learner has now, so it doesn't say what is "
                      "usual for them: use `learn.reference()`, which makes a new one.")

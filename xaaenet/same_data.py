@@ -40,8 +40,8 @@ def _simple_parts(o, step):
 # %% ../nbs/02d_same_data.ipynb #355f50be
 def _name(o): return f"{getattr(o, '__module__', '')}.{getattr(o, '__qualname__', '')}"
 
-_libraries = {'torch', 'torchvision', 'fastai', 'fastcore', 'fasttransform', 'numpy', 'scipy', 'sklearn', 'pandas', 'PIL',
-              'xaaenet'}
+_libraries = {'torch', 'torchvision', 'fastai', 'fastcore', 'fasttransform', 'numpy', 'scipy', 'sklearn', 'pandas',
+              'PIL', 'xaaenet'}
 
 def _is_library(module):
     "Is a module, given by its name, Python's own or of a library that this one is built on?"
@@ -63,6 +63,7 @@ def _global_names(code):
     for o in code.co_consts:
         if isinstance(o, types.CodeType): yield from _global_names(o)
 
+# %% ../nbs/02d_same_data.ipynb #72cc13e5
 def _global_value(scope, first, *attrs):
     "What a global name, with attributes, refers to now; what libraries hold counts by its name"
     o = scope.get(first, getattr(builtins, first, 'missing'))
@@ -81,6 +82,7 @@ def _globals_of(f):
 _no_settings = {'__dict__', '__weakref__', '__doc__', '__module__', '__qualname__', '__annotations__', '__annotate__',
                 '__firstlineno__', '__static_attributes__', '__abstractmethods__', '_abc_impl', 'training'}
 
+# %% ../nbs/02d_same_data.ipynb #7c25fa1f
 def _is_own(f):
     "Is it a function of the user's? Decorators may have given it another name and module, but not other globals"
     return isinstance(f, types.FunctionType) and not _is_library(f.__globals__.get('__name__'))
@@ -91,6 +93,7 @@ def _settings(attrs):
     hooks = {k: list(v.values()) for k,v in counted.items() if k.endswith('_hooks') and isinstance(v, dict)}
     return counted | hooks # without their numbers, which count all hooks of a process
 
+# %% ../nbs/02d_same_data.ipynb #24665063
 def _class_parts(o):
     "What a class consists of"
     if not _is_library(o.__module__): return 'class', [_name(o), o.__bases__, _settings(vars(o))]
@@ -103,10 +106,12 @@ def _in_cell(cell):
     try: return cell.cell_contents
     except ValueError: return 'empty' # it has no value yet
 
+# %% ../nbs/02d_same_data.ipynb #7ab36d82
 def _code_parts(o):
     "What compiled code consists of, without the names of its variables and its place"
     return 'code', [o.co_code, o.co_names, o.co_consts, o.co_varnames[:o.co_argcount + o.co_kwonlyargcount], o.co_flags]
 
+# %% ../nbs/02d_same_data.ipynb #11a0a5c9
 def _function_parts(o):
     "What a function consists of"
     own = [o.__code__, _globals_of(o)] if _is_own(o) else []
@@ -123,8 +128,10 @@ def _taken_apart(o):
     try: made = o.__reduce_ex__(2)
     except Exception as e: raise TypeError(type(o).__name__) from e
     if isinstance(made, str): return [made]
-    return [list(p) if hasattr(p, '__next__') else p for p in made]
+    def whole(p): return list(p) if hasattr(p, '__next__') else p
+    return list(map(whole, made))
 
+# %% ../nbs/02d_same_data.ipynb #96a9aa17
 def _object_parts(o):
     "What an object that is neither code nor simple consists of"
     make, *rest = _taken_apart(o)
@@ -181,6 +188,7 @@ def feed_parts(self:_Digest, h, o, kind, parts):
         else: self.feed(h, p)
     self.inside.pop()
 
+# %% ../nbs/02d_same_data.ipynb #82182143
 @patch
 def checksum(self:_Digest, o):
     "The checksum of a function, a class or an object"
