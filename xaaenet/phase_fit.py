@@ -139,8 +139,8 @@ def _by_code(f):
 
 def _learner_settings(learn):
     "Settings of the learner that decide what is trained, by name"
-    model = learn.aae
-    network = re.sub(' at 0x[0-9a-f]+', '', nn.Module.__repr__(model))
+    model, passing = learn.aae, ' at 0x[0-9a-f]+|Sync(?=BatchNorm)|(?<=BatchNorm)[123]d' # addresses; several processes
+    network = re.sub(passing, '', nn.Module.__repr__(model))
     return dict(opt_func=_by_code(learn.opt_func), wd=learn.wd, wd_bn_bias=learn.wd_bn_bias, train_bn=learn.train_bn,
                 moms=learn.moms, splitter=_by_code(learn.splitter), pretrained=learn.pretrained,
                 network=digest([network, model.mean, model.std]))
