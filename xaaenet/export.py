@@ -27,6 +27,14 @@ def _newest_reference(self:AAELearner):
     if not hasattr(self, 'distributed'): return self.reference()
     raise ValueError("within several processes none is made: make it before, or export after `distrib_ctx`.")
 
+# %% ../nbs/05d_export.ipynb #586f8cea
+def _check_made_of(reference, model):
+    "Refuse a reference of other weights; warn if its weights aren't known"
+    reference.check_weights(model)
+    if reference.made_of is None:
+        warnings.warn("It can't be checked that the reference was made with the learner's weights: `learn.reference()` "
+                      "makes one that holds their checksum.")
+
 # %% ../nbs/05d_export.ipynb #1a2d337b
 @patch
 def _to_export(self:AAELearner, reference):
@@ -37,6 +45,7 @@ def _to_export(self:AAELearner, reference):
     except Exception as e: # no error may cost the file
         warnings.warn(f"The learner is exported without a reference, so it can't flag images elsewhere: {e}")
         return None
+    _check_made_of(usual, self.aae)
     return vars(usual.statistics()), _fingerprint(self.aae)
 
 # %% ../nbs/05d_export.ipynb #d482d6d3

@@ -319,7 +319,6 @@ def fit_phase(self:AAELearner,
     **kwargs # Settings and loss weights of the phase; all others are passed to `fit_one_cycle`
 ) -> dict: # What was done, and the best epoch's metrics
     "Fit one phase, go back to its best epoch, and leave its file"
-    if n_epoch < 1: raise ValueError(f"A phase needs an epoch or more, not {n_epoch}.")
     fit = self._plan(as_phase(phase), n_epoch, lr, body_lr, patience, cbs, **kwargs)
     check_watched(fit)
     return fit.run(save, resume, every)
@@ -380,21 +379,21 @@ def fit_phases(self:AAELearner,
     given = dict(lr=ifnone(lr, self.lr), n_disc=n_disc, n_gen=n_gen, adaptive=adaptive, noise=noise, mask=mask,
                  rec_weight=rec_weight, adv_weight=adv_weight, cov_weight=cov_weight, pred_weight=pred_weight,
                  cons_weight=cons_weight, patience=patience, **kwargs)
-    if seed is not None: seed_all(seed + rank_distrib(), self.dls.loaders)
-    self._records = {}
     saving = dict(save=save, resume=resume, every=every)
-    return self._run_phases([o for o in phases.values() if epochs.get(o.name)], epochs, given, saving, cbs)
+    return self._run_phases([o for o in phases.values() if epochs.get(o.name)], epochs, given, saving, cbs, seed)
 
 # %% ../nbs/04_learner.ipynb #4fb3d0d6
 @patch
-def _run_phases(self:AAELearner, chosen, epochs, given, saving, cbs):
+def _run_phases(self:AAELearner, chosen, epochs, given, saving, cbs, seed):
     "Fit the phases `chosen` one after the other, or load those that this run has finished before"
     say = noop if self.logger is noop or rank_distrib() else print
     fits = [self._plan(o, epochs[o.name], cbs=cbs, **o.choose(given)) for o in chosen]
     if cbs is not None and fits: check_watched(fits)
-    done = {}
+    if seed is not None: seed_all(seed + rank_distrib(), self.dls.loaders)
+    self._records, done = {}, {}
     for fit in fits:
-        if saving['save'] or saving['resume']: fit.known_data = fits[0].data
+        fit.seed = seed
+        if saving['save'] or saving['resume']: fit.data = fits[0].data
         name = fit.phase.name
         record = self._finished_before(fit) if saving['resume'] else None
         if record: say(f'{name}: finished before, loaded from {self.phase_file(name).name}')

@@ -83,7 +83,10 @@ def check_held_out(self:Reference,
 # %% ../nbs/05c_newness.ipynb #2f0a3b28
 @patch(as_prop=True)
 def compared(self:Reference) -> str: # Empty where all are
-    "With how many of the training images the rows are compared, as a sentence"
+    "With how many of the training images rows are compared, as a sentence"
+    if self.train is None:
+        return ("The rows were compared with no training or validation image: a learner that was exported carries "
+                "none, so pass the `reference` that was made where the data are.")
     if self.n_train <= self.n_fit: return ''
     return ("The rows' latent vectors were compared with those of a sample of "
             f"{self.n_fit:,} of {self.n_train:,} training images: a copy of another one, under another name, "

@@ -46,7 +46,7 @@ class PhaseFiles:
 @patch
 def data(self:PhaseFiles) -> dict: # Numbers and texts, see `run_identity`
     "The data and the loss that the learner has now"
-    return run_identity(self.learn.dls, self.learn.loss_func)
+    return run_identity(self.learn.dls, self.learn.loss_func, trained=self.learn.model.parameters())
 
 @patch
 def save(self:PhaseFiles,
@@ -97,7 +97,8 @@ def read(self:PhaseFiles,
 def _other_run(record, settings, after):
     "How a phase differs from a complete run with these settings, after these phases"
     was = record['settings']
-    other = [f'{k} was {was.get(k)} and is {v}' for k,v in settings.items() if k not in was or was[k] != v]
+    changed = [k for k in was | settings if was.get(k) != settings.get(k)]
+    other = [f'{k} was {was.get(k)} and is {settings.get(k)}' for k in changed]
     if record['after'] != after:
         other.append(f"it came after {', '.join(record['after']) or 'none'} and not after {', '.join(after) or 'none'}")
     return other + (['it was stopped'] if 'stopped' in record else [])
@@ -108,9 +109,10 @@ def _differences(self:PhaseFiles, state, settings, after, data):
     "How the run that left a file differs from this one"
     was, now = state['config'], model_config(self.learn.aae)
     model = [f'the model has {o}' for o in _other_model(was, now)]
-    not_given = [k for k,v in settings.items() if v is None and k.endswith('_weight')]
-    wanted = json.loads(json.dumps(settings | {k: getattr(self.learn.aae, k) for k in not_given}, default=str))
-    return model + _other_run(state['record'], wanted, after) + run_differences(state.get('data'), data)
+    wanted = json.loads(json.dumps(settings, default=str)) # as they come out of a file
+    loss, number = data['loss']
+    unread = [f"it can't be told whether the loss {loss} is the same"] if number is None else []
+    return model + _other_run(state['record'], wanted, after) + run_differences(state.get('data'), data) + unread
 
 # %% ../nbs/03h_phase_files.ipynb #56cdce64
 @patch

@@ -8,15 +8,20 @@ Docs: https://xaaenet.github.io/xaaenet/phase_fit.html.md"""
 __all__ = ['PhaseFit', 'plan_fit', 'check_watched']
 
 # %% ../nbs/03i_phase_fit.ipynb #b212ef25
-import inspect, warnings
+import inspect, re, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral, Real
 
 import xaaenet
 from fastai.vision.all import *
 from fastai.callback.tracker import EarlyStoppingCallback, TrackerCallback
 
 from .names import *
+from .model import _check_number, _check_weights
+from .same_data import *
+from .same_data import _loss_number
 from .callbacks import *
 from .distributed import _with
 from .resume import *
@@ -34,6 +39,7 @@ class PhaseFit(Brief):
     game:dict # Limits of the adversarial game, if it is adaptive
     schedule:dict # What `fit_one_cycle` is passed
     cbs:L # Callbacks of the call
+    seed:int=None # Of all random numbers, if the call has one
 
     def __post_init__(self):
         self.columns = _columns(self.learn, self.phase, self.weights)
@@ -42,6 +48,9 @@ class PhaseFit(Brief):
         self.best = theirs[0] if theirs else KeepBest(self.phase.monitor)
         self.best.set_direction(self.phase.metrics)
         self.watch = StopAtNaN(warn=False)
+
+    @cached_property
+    def data(self): return self.learn.phase_files.data() # as it is when it is first asked for
 
 # %% ../nbs/03i_phase_fit.ipynb #6635da40
 def _columns(learn, phase, weights):
@@ -69,6 +78,22 @@ def _check_schedule(learn, phase, schedule):
             raise TypeError(f"The {phase.name} phase has no setting '{o}': it takes "
                             f"{', '.join([*phase.takes, *known])}.")
 
+# %% ../nbs/03i_phase_fit.ipynb #5ae5c981
+def _check_numbers(common, settings, schedule):
+    "Refuse numbers that nothing can be trained with, before a file is removed or anything is trained"
+    n, lr, patience = (common[k] for k in ('epochs', 'lr', 'patience'))
+    if not isinstance(n, Integral) or n < 1: raise ValueError(f"A phase needs an epoch or more, not {n!r}.")
+    if patience is not None: _check_number('patience', patience, 0)
+    rates = [lr.start, lr.stop] if isinstance(lr, slice) else list(L(lr, use_list=None))
+    for o in rates: _check_weights(lr=ifnone(o, 0))
+    _check_weights(body_lr=ifnone(common['body_lr'], 0), **settings)
+    shares = {k: schedule[k] for k in ('pct_start', 'div', 'div_final') if k in schedule}
+    _check_weights(**shares)
+    start = shares.pop('pct_start', 0)
+    if start > 1: raise ValueError(f"`pct_start` is a share of the training, 1 at most, not {start}.")
+    if 0 in shares.values():
+        raise ValueError("`div` and `div_final` divide the rate, so they can't be 0: leave them out.")
+
 # %% ../nbs/03i_phase_fit.ipynb #524827f2
 def _made(cb):
     "A callback, even if its class was passed"
@@ -80,7 +105,7 @@ def _game(learn, cbs):
 
 def _own_settings(phase, given, game):
     "The phase's settings: those given, its defaults, or those of the game; and the game's limits, if it is adaptive"
-    own = {k: given.get(k, v) for k,v in phase.settings.items()}
+    own = {k: ifnone(given.get(k), v) for k,v in phase.settings.items()}
     own.update({k: getattr(game, k) for k,v in own.items() if v is None})
     limits = ('lo', 'hi', 'max_run') if own.get('adaptive') else ()
     return own, {k: getattr(game, k) for k in limits}
@@ -100,27 +125,48 @@ def plan_fit(
     _check_schedule(learn, phase, schedule)
     weights.update({k: given[k] for k in weights if given.get(k) is not None})
     own, game = _own_settings(phase, given, _game(learn, cbs))
+    numbers = {k: v for k,v in own.items() if isinstance(phase.settings[k], Real)}
+    _check_numbers(common, weights | numbers, schedule)
     fit = PhaseFit(learn, phase, common=common, weights=weights, own=own, game=game, schedule=schedule, cbs=cbs)
     fit.rates # refuses what the groups of parameters don't allow
+    if phase.callbacks: phase.callbacks(**own) # refuses what it can't work with
     return fit
+
+# %% ../nbs/03i_phase_fit.ipynb #56c72669
+def _by_code(f):
+    "A function or a class as a text: its name, and the number of its code"
+    return f.__name__ if isinstance(f, np.ufunc) else '{} {}'.format(*_loss_number(f, ()))
+
+def _learner_settings(learn):
+    "Settings of the learner that decide what is trained, by name"
+    model, passing = learn.aae, ' at 0x[0-9a-f]+|Sync(?=BatchNorm)|(?<=BatchNorm)[123]d' # addresses; several processes
+    network = re.sub(passing, '', nn.Module.__repr__(model))
+    return dict(opt_func=_by_code(learn.opt_func), wd=learn.wd, wd_bn_bias=learn.wd_bn_bias, train_bn=learn.train_bn,
+                moms=learn.moms, splitter=_by_code(learn.splitter), pretrained=learn.pretrained,
+                network=digest([network, model.mean, model.std]))
+
+# %% ../nbs/03i_phase_fit.ipynb #d2efd8de
+@patch(as_prop=True)
+def of_best(self:PhaseFit):
+    "Settings that decide which epoch is the best, by name"
+    best = self.best
+    res = dict(monitor=best.monitor, comp=_by_code(best.comp), min_delta=best.change)
+    if type(best) is not KeepBest: res['keeper'] = _by_code(type(best))
+    theirs = [o for o in self.learn._metrics if best.monitor in (o.name, f'train_{o.name}', f'valid_{o.name}')]
+    for o in theirs: res['metric'] = _by_code(getattr(o, 'func', type(o)))
+    return res
 
 # %% ../nbs/03i_phase_fit.ipynb #18d75df6
 @patch(as_prop=True)
 def settings(self:PhaseFit):
-    "All that decides what is trained, by name"
-    return {**self.common, **self.weights, **self.own, **self.game, **self.schedule}
+    "All that decides what is trained, and which epoch is the best, by name"
+    told = {**self.common, **self.weights, **self.own, **self.game, 'seed': self.seed}
+    return {**told, **self.of_best, **_learner_settings(self.learn), **self.schedule}
 
 @patch(as_prop=True)
 def after(self:PhaseFit):
     "Names of the phases that were trained before"
     return [o for o in self.learn.records if o != self.phase.name]
-
-# %% ../nbs/03i_phase_fit.ipynb #7b04a15f
-@patch(as_prop=True)
-def data(self:PhaseFit):
-    "The data and the loss, as they were when this was first asked for"
-    if 'known_data' not in vars(self): self.known_data = self.learn.phase_files.data()
-    return self.known_data
 
 # %% ../nbs/03i_phase_fit.ipynb #756b4325
 @patch
@@ -134,7 +180,7 @@ def callbacks(self:PhaseFit,
     cbs = L(best, self.watch, WatchCollapse())
     if patience is not None: cbs.append(EarlyStoppingCallback(best.monitor, comp=best.comp, patience=patience))
     if save:
-        run = dict(self.settings, after=self.after, best=best.monitor, data=self.data)
+        run = dict(self.settings, after=self.after, data=self.data)
         cbs.append(ResumeCallback(f'aae-{phase.name}', every, resume, strict=False, settings=run))
     cbs += L(phase.callbacks(**self.own) if phase.callbacks else None)
     cbs += self.cbs.filter(lambda o: o is not best and o not in self.asleep)

@@ -16,9 +16,10 @@ from sklearn.covariance import LedoitWolf
 
 from .identity import *
 from .model import *
+from .callbacks import *
 from .learner import *
 from .latents import *
-from .latents import _chunks, _identified
+from .latents import _identified
 from .rows import _served
 
 # %% ../nbs/05b_reference.ipynb #0fd60b51
@@ -93,9 +94,10 @@ class Reference:
         errors:torch.Tensor, # Reconstruction errors of the latter, `[n]`
         q:float=0.99, # Quantile of the limits
         known:list=None, # Sources of all training and validation rows; of those above by default
-        n_train:int=None # How many training rows there are; those above by default
+        n_train:int=None, # How many training rows there are; those above by default
+        made_of:int=None # Checksum of the weights that have encoded the rows, if it is known
     ):
-        self.q,self.task = q,train.task
+        self.q,self.task,self.made_of = q,train.task,made_of
         self.train,self.held = train,held_out
         self.n,self.n_fit,self.n_train = len(held_out),len(train),ifnone(n_train, len(train))
         known = [*_sources_of(train), *_sources_of(held_out)] if known is None else known
@@ -268,6 +270,16 @@ def _fingerprint(model):
         crc = zlib.crc32(v.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy(), crc)
     return crc
 
+# %% ../nbs/05b_reference.ipynb #7afeecc2
+@patch
+def check_weights(self:Reference,
+    model # Whose latent vectors are to be compared
+):
+    "Refuse a model with other weights than those that have encoded the rows, as far as these are known"
+    if self.made_of in (None, _fingerprint(model)): return
+    raise ValueError("This reference was made with other weights than the learner has now, so it doesn't say what is "
+                     "usual for them: use `learn.reference()`, which makes a new one.")
+
 # %% ../nbs/05b_reference.ipynb #fadd3984
 def _parts_of(dls):
     "The objects that decide what `dls` give"
@@ -290,24 +302,24 @@ class _Made(NamedTuple):
     "A reference, and what it was made of"
     reference:Reference
     max_n:int # Most training rows
-    weights:int # Their checksum
     data:list # Functions that give the parts of the dls
 
     def of(self, dls, weights):
         "Was it made of these?"
         now = list(_parts_of(dls))
         same = len(now) == len(self.data) and all(f() is o for f,o in zip(self.data, now))
-        return same and weights == self.weights
+        return same and weights == self.reference.made_of
 
 # %% ../nbs/05b_reference.ipynb #96a8c1af
-@patch
-def _errors_of(self:AAELearner, dl, z):
-    "Reconstruction error of each image of `dl`, whose latent vectors are `z`"
-    at, errors = 0, []
-    for x in self._bar(_chunks(dl), 'usual errors'):
-        errors.append(reconstruction_errors(self.decode(z[at:at+len(x)]), x))
-        at += len(x)
-    return torch.cat(errors)
+class _GatherErrors(Callback):
+    "Keep the reconstruction error of each image of a pass, in the order of its loader"
+    run_train = False
+    def before_validate(self): self.errors = []
+    def after_pred(self):
+        learn = self.learn
+        x, z = learn.xb[0].detach().as_subclass(torch.Tensor).cpu(), learn.to_detach(learn.aae.z)
+        with torch.autocast(learn.aae.mean.device.type, enabled=False): pictures = learn.decode(z)
+        self.errors.append(reconstruction_errors(pictures, x))
 
 # %% ../nbs/05b_reference.ipynb #e7a632b6
 @patch
@@ -316,12 +328,13 @@ def _new_reference(self:AAELearner, max_n):
     served = _served(self.dls.train)
     n = len(served.rows)
     rows = None if n <= max_n else np.sort(np.random.RandomState(0).permutation(n)[:max_n]).tolist()
+    gather = _GatherErrors()
     with self.mode_lock:
-        held = self.latents(1)
-        errors = self._errors_of(self.dls.valid, held.z)
+        with self.added_cbs(gather): held = self._latents(self.dls.valid)
         train = self._latents(self.dls.train, rows=rows)
         known = train.sources if rows is None else _identified(*served)['sources']
-        return Reference(train, held, errors, known=[*known, *held.sources], n_train=n)
+        return Reference(train, held, torch.cat(gather.errors), known=[*known, *held.sources], n_train=n,
+                         made_of=_fingerprint(self.aae))
 
 # %% ../nbs/05b_reference.ipynb #33b50dcf
 @patch
@@ -333,7 +346,7 @@ def _carried(self:AAELearner, weights):
                          "with it: pass `reference=`, one that was made where the data are, or export it again there.")
     if made_of == weights:
         reference = Reference.__new__(Reference)
-        reference.__dict__.update(usual)
+        reference.__dict__.update(usual, made_of=made_of)
         return reference
     raise ValueError("The weights have changed since the export, and so has what is usual: pass `reference=`, one that "
                      "was made of these weights where the data are.")
@@ -354,7 +367,7 @@ def reference(self:AAELearner,
     if not self._has_data(): return self._carried(weights)
     if made and not again and made.max_n == max_n and made.of(self.dls, weights): return made.reference
     reference = self._new_reference(max_n)
-    self._reference = _Made(reference, max_n, weights, list(map(_weakly, _parts_of(self.dls))))
+    self._reference = _Made(reference, max_n, list(map(_weakly, _parts_of(self.dls))))
     return reference
 
 # %% ../nbs/05b_reference.ipynb #1495bfab
@@ -364,6 +377,7 @@ def out_of_distribution(self:AAELearner,
     reference:Reference=None # That of the learner by default
 ) -> pd.DataFrame: # A row an image
     "Which of `images` are unlike what the model has learned"
+    if reference: reference.check_weights(self.aae)
     x = self.images(images)
     z, _ = self.encode(x)
     return (reference or self.reference()).out_of_distribution(z, reconstruction_errors(self.decode(z), x))

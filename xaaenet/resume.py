@@ -139,7 +139,8 @@ def begin(self:ResumeCallback):
     "Look for a checkpoint of this fit, and take it up"
     self.fits += 1
     _first_does(self.prepare)
-    self.data = self.settings.get('data') or run_identity(self.learn.dls, self.learn.loss_func)
+    trained = [*self.learn.model.parameters(), *self.learn.opt.all_params().itemgot(0)]
+    self.data = self.settings.get('data') or run_identity(self.learn.dls, self.learn.loss_func, trained)
     state = _first_does(self.newest) if self.resume else None
     if state: self.take_up(state)
 
@@ -268,9 +269,19 @@ def changes(self:ResumeCallback,
 
 # %% ../nbs/03e_resume.ipynb #1a4a40c6
 @patch
+def _unread(self:ResumeCallback):
+    "What to say of a loss that can't be compared, if a checkpoint is refused for it; else a warning"
+    loss, number = self.data['loss']
+    if number is not None: return []
+    if not self.strict: return [f"it can't be told whether the loss {loss} is the same"]
+    warnings.warn(f"It can't be told whether the loss {loss} is the one that this fit began with: it goes on; "
+                  "start over with `resume=False` if you have changed it.")
+    return []
+
+@patch
 def _other_data(self:ResumeCallback, was):
     "How the data differ from those of a checkpoint"
-    if not isinstance(was, list): return run_differences(was, self.data, ordered=True)
+    if not isinstance(was, list): return run_differences(was, self.data, ordered=True) + self._unread()
     now = [_data_sum(dl) for dl in self.learn.dls.loaders]
     return [] if was == now else [f'data was {was} and is {now}']
 

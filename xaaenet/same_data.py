@@ -8,7 +8,7 @@ Docs: https://xaaenet.github.io/xaaenet/same_data.html.md"""
 __all__ = ['digest', 'run_identity', 'run_differences']
 
 # %% ../nbs/02d_same_data.ipynb #ff448d82
-import inspect, math, os, types, unicodedata
+import builtins, copyreg, dis, functools, math, os, sys, sysconfig, types, unicodedata
 from hashlib import blake2b
 
 import PIL.Image
@@ -40,39 +40,173 @@ def _simple_parts(o, step):
 # %% ../nbs/02d_same_data.ipynb #355f50be
 def _name(o): return f"{getattr(o, '__module__', '')}.{getattr(o, '__qualname__', '')}"
 
+_libraries = {'torch', 'torchvision', 'fastai', 'fastcore', 'fasttransform', 'numpy', 'scipy', 'sklearn', 'pandas',
+              'PIL', 'xaaenet'}
+
+def _is_library(module):
+    "Is a module, given by its name, Python's own or of a library that this one is built on?"
+    top, pythons = str(module).split('.')[0], sysconfig.get_path('stdlib')
+    if module is None or top in _libraries: return True
+    file = getattr(sys.modules.get(module), '__file__', None) or pythons
+    return top in sys.stdlib_module_names and file.startswith(pythons)
+
+# %% ../nbs/02d_same_data.ipynb #d18a40fe
+def _global_names(code):
+    "The global names that some code reads, each as a list with the attributes that are read from it"
+    at = []
+    for o in dis.get_instructions(code):
+        if o.opname == 'EXTENDED_ARG': continue
+        if at and o.opname in ('LOAD_ATTR', 'LOAD_METHOD'): at.append(o.argval)
+        elif o.opname in ('LOAD_GLOBAL', 'LOAD_NAME'): yield (at := [o.argval])
+        else: at = []
+        if o.opname == 'IMPORT_NAME' and not _is_library(o.argval): raise TypeError(f'import {o.argval}')
+    for o in code.co_consts:
+        if isinstance(o, types.CodeType): yield from _global_names(o)
+
+# %% ../nbs/02d_same_data.ipynb #72cc13e5
+def _global_value(scope, first, *attrs):
+    "What a global name, with attributes, refers to now; what libraries hold counts by its name"
+    o = scope.get(first, getattr(builtins, first, 'missing'))
+    while isinstance(o, types.ModuleType) and attrs:
+        library, (first, *attrs) = _is_library(o.__name__), attrs
+        o = getattr(o, first, 'missing')
+        if library and not isinstance(o, (types.ModuleType, types.FunctionType)): return first
+    return o
+
+def _globals_of(f):
+    "What the global names that a function reads refer to now, by name"
+    found = list(_global_names(f.__code__)) # whole lists
+    return {'.'.join(o): _global_value(f.__globals__, *o) for o in found}
+
+# %% ../nbs/02d_same_data.ipynb #cfbae102
+_no_settings = {'__dict__', '__weakref__', '__doc__', '__module__', '__qualname__', '__annotations__', '__annotate__',
+                '__firstlineno__', '__static_attributes__', '__abstractmethods__', '_abc_impl', 'training'}
+
+# %% ../nbs/02d_same_data.ipynb #7c25fa1f
+def _is_own(f):
+    "Is it a function of the user's? Decorators may have given it another name and module, but not other globals"
+    return isinstance(f, types.FunctionType) and not _is_library(f.__globals__.get('__name__'))
+
+def _settings(attrs):
+    "The attributes that count"
+    counted = {k: v for k,v in attrs.items() if k not in _no_settings}
+    hooks = {k: list(v.values()) for k,v in counted.items() if k.endswith('_hooks') and isinstance(v, dict)}
+    return counted | hooks # without their numbers, which count all hooks of a process
+
+# %% ../nbs/02d_same_data.ipynb #24665063
+def _class_parts(o):
+    "What a class consists of"
+    if not _is_library(o.__module__): return 'class', [_name(o), o.__bases__, _settings(vars(o))]
+    known = [c for c in o.__mro__ if _is_library(c.__module__)]
+    return 'named', [_name(o), [f for c in known for f in vars(c).values() if _is_own(f)]]
+
+# %% ../nbs/02d_same_data.ipynb #5e323e23
+def _in_cell(cell):
+    "The variable in a cell of a closure"
+    try: return cell.cell_contents
+    except ValueError: return 'empty' # it has no value yet
+
+# %% ../nbs/02d_same_data.ipynb #7ab36d82
+def _code_parts(o):
+    "What compiled code consists of, without the names of its variables and its place"
+    return 'code', [o.co_code, o.co_names, o.co_consts, o.co_varnames[:o.co_argcount + o.co_kwonlyargcount], o.co_flags]
+
+# %% ../nbs/02d_same_data.ipynb #11a0a5c9
+def _function_parts(o):
+    "What a function consists of"
+    own = [o.__code__, _globals_of(o)] if _is_own(o) else []
+    cells = [_in_cell(c) for c in o.__closure__ or ()]
+    return 'function', [_name(o), o.__defaults__, o.__kwdefaults__, cells, _settings(vars(o)), *own]
+
 # %% ../nbs/02d_same_data.ipynb #9db254d2
-def _parts(o, step):
-    "What an object consists of: its kind, and parts that are bytes or objects"
-    simple = _simple_parts(o, step)
-    if simple: return simple
-    if isinstance(o, partial): return 'partial', [o.func, o.args, o.keywords]
-    if isinstance(o, types.MethodType): return 'method', [o.__self__, o.__func__]
-    if isinstance(o, types.CodeType): return 'code', [o.co_code, o.co_names, o.co_consts]
-    if isinstance(o, types.FunctionType):
-        return 'function', [_name(o), o.__code__, o.__defaults__, [c.cell_contents for c in o.__closure__ or ()]]
-    if isinstance(o, type) or callable(o) and not hasattr(o, '__dict__'): return 'named', [_name(o)]
-    attrs = {k: v for k,v in getattr(o, '__dict__', {}).items() if not k.startswith('_') and k != 'training'}
-    if isinstance(o, nn.Module): attrs.update(buffers=dict(o._buffers), modules=dict(o._modules))
-    return _name(type(o)), [attrs or ('' if ' at 0x' in repr(o) else repr(o))]
+_changing = (types.ModuleType, Learner, DataLoaders, DataLoader, torch.utils.data.DataLoader, torch.jit.ScriptModule,
+             torch.jit.ScriptFunction)
+
+def _taken_apart(o):
+    "An object as pickle sees it, its iterators as lists"
+    if isinstance(o, _changing): raise TypeError(type(o).__name__)
+    try: made = o.__reduce_ex__(2)
+    except Exception as e: raise TypeError(type(o).__name__) from e
+    if isinstance(made, str): return [made]
+    def whole(p): return list(p) if hasattr(p, '__next__') else p
+    return list(map(whole, made))
+
+# %% ../nbs/02d_same_data.ipynb #96a9aa17
+def _object_parts(o):
+    "What an object that is neither code nor simple consists of"
+    make, *rest = _taken_apart(o)
+    if make is copyreg.__newobj__: # it has no way of its own
+        args, state, *rest = (*rest, None)
+        slots = state[1] if isinstance(state, tuple) else None
+        rest = [args, _settings(getattr(o, '__dict__', {})), slots, *rest]
+    return 'object', [type(o), make, *rest]
+
+# %% ../nbs/02d_same_data.ipynb #2ed12f8c
+_wrapped = {property: ('fget', 'fset', 'fdel'), staticmethod: ('__func__',), classmethod: ('__func__',),
+            functools.cached_property: ('func',), functools._lru_cache_wrapper: ('__wrapped__',),
+            types.MethodType: ('__self__', '__func__'), partial: ('func', 'args', 'keywords')}
+
+def _parts(o):
+    "What anything but values and collections of them consists of: its kind, and parts that are bytes or objects"
+    wrapped = _wrapped.get(type(o))
+    if wrapped: return type(o).__name__, [getattr(o, k) for k in wrapped]
+    if isinstance(o, types.CodeType): return _code_parts(o)
+    if isinstance(o, types.FunctionType): return _function_parts(vars(o).get('_torchdynamo_orig_callable', o))
+    if isinstance(o, type): return _class_parts(o)
+    if isinstance(o, types.MappingProxyType): return 'dict', [dict(o)]
+    if isinstance(o, types.ModuleType) and _is_library(o.__name__): return 'named', [o.__name__]
+    if isinstance(o, types.BuiltinFunctionType):
+        return 'named', [_name(o), None if isinstance(o.__self__, types.ModuleType) else o.__self__]
+    return _object_parts(o)
 
 # %% ../nbs/02d_same_data.ipynb #f70e7bf8
-def _feed(h, o, step, inside=()):
-    "Feed an object to the hash `h`; `inside` are the objects that contain it"
-    if id(o) in inside or len(inside) > 12: return h.update(_text(_name(type(o)))) # it holds itself
-    kind, parts = _parts(getattr(o, 'compared', o) if hasattr(type(o), 'compared') else o, step)
+class _Digest:
+    "Checksums of objects; what several of them share is read once"
+    def __init__(self, step, trained=()):
+        self.step = step
+        self.trained = {id(p) for p in trained}
+        self.inside = [] # objects that contain the one that is being read
+        self.done = {}
+
+    def feed(self, h, o):
+        "Feed an object to the hash `h`"
+        if hasattr(type(o), 'compared'): o = o.compared
+        if id(o) in self.inside: return h.update(_text(f'inside {self.inside.index(id(o))}')) # it holds itself
+        if id(o) in self.trained: return h.update(_text(f'trained {tuple(o.shape)}'))
+        simple = None if callable(o) else _simple_parts(o, self.step)
+        if simple: self.feed_parts(h, o, *simple)
+        else: h.update(self.checksum(o))
+
+# %% ../nbs/02d_same_data.ipynb #8c2fa571
+@patch
+def feed_parts(self:_Digest, h, o, kind, parts):
+    "Feed what `o` consists of"
     h.update(_text(f'{kind} {len(parts)};'))
+    self.inside.append(id(o))
     for p in parts:
         if isinstance(p, bytes): h.update(p)
-        else: _feed(h, p, step, (*inside, id(o)))
+        else: self.feed(h, p)
+    self.inside.pop()
+
+# %% ../nbs/02d_same_data.ipynb #82182143
+@patch
+def checksum(self:_Digest, o):
+    "The checksum of a function, a class or an object"
+    if id(o) not in self.done:
+        h = blake2b(digest_size=16)
+        self.feed_parts(h, o, *_parts(o))
+        self.done[id(o)] = h.digest(), o # kept alive, so that no other gets its id
+    return self.done[id(o)][0]
 
 # %% ../nbs/02d_same_data.ipynb #c60d51d3
 def digest(
-    o, # Anything
-    step:int=1 # Use every so many values of an array
+    o, # Anything; a TypeError says what can't be read
+    step:int=1, # Use every so many values of an array
+    trained=() # Parameters that count by their shapes
 ) -> int: # 64 bits
     "A number that is the same for the same thing"
     h = blake2b(digest_size=8)
-    _feed(h, o, step)
+    _Digest(step, trained).feed(h, o)
     return int.from_bytes(h.digest(), 'big')
 
 # %% ../nbs/02d_same_data.ipynb #02407c44
@@ -183,16 +317,23 @@ def _loss_text(f):
     named = getattr(f, '__name__', None) or repr(f)
     return type(f).__name__ if ' at 0x' in named else named[:100]
 
+def _loss_number(f, trained):
+    "A loss in a few words, and its number; instead of this, None and what can't be compared"
+    text = _loss_text(f)
+    try: return [text, digest(f, trained=trained)]
+    except Exception as e: return [f'{text} (it uses `{str(e)[:100]}`)' if type(e) is TypeError else text, None]
+
 # %% ../nbs/02d_same_data.ipynb #e9fc0a1e
 def run_identity(
     dls, # `DataLoaders`
-    loss_func # The prediction loss
+    loss_func, # The prediction loss
+    trained=() # Parameters that the run trains, which count by their shapes if the loss holds them
 ) -> dict: # Numbers and texts; None for what can't be known
     "The data and the loss of a training run"
     try: data = _data_numbers(dls)
     except Exception: data = None # it may be anyone's data set
     loss_func = getattr(loss_func, 'compared', loss_func)
-    return dict(data=data, vocab=_vocab(dls), loss=[_loss_text(loss_func), digest(loss_func)])
+    return dict(data=data, vocab=_vocab(dls), loss=_loss_number(loss_func, trained))
 
 # %% ../nbs/02d_same_data.ipynb #c7f4d941
 def _other_data(was, now, ordered):
@@ -210,6 +351,7 @@ def _other_data(was, now, ordered):
 def _other_loss(was, now):
     "How the losses differ"
     if was[1] == now[1]: return []
+    if None in (was[1], now[1]): return [f"whether {was[0]} and {now[0]} are the same loss can't be told"]
     return [f'the loss was {was[0]} and is {now[0]}' + (' with other settings' if was[0] == now[0] else '')]
 
 # %% ../nbs/02d_same_data.ipynb #5372ecf3
