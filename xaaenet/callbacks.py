@@ -19,7 +19,7 @@ from fastai.callback.tracker import TrackerCallback
 # %% ../nbs/03a_callbacks.ipynb #6ff7b3f0
 class AdversarialGame(Callback):
     "Take turns in the adversarial phase, and keep the discriminator learning in the others"
-    order,run_valid = MixedPrecision.order+20,False
+    order,run_valid,_only_train_loop = MixedPrecision.order+20,False,True
     name = "adversarial_game" # also that of subclasses
     def __init__(self,
         n_disc:int=1, # Discriminator steps in a row
@@ -89,7 +89,6 @@ def drop_grads(self:AdversarialGame):
 # %% ../nbs/03a_callbacks.ipynb #a36baf1a
 @patch
 def before_fit(self:AdversarialGame):
-    if self.learn.phase_loss.predicting: return # nothing is trained
     self.drop_grads()
     self.count,self.run_length,self.zs = 0,1,[]
     self.level = math.log(2) # smoothed loss of the discriminator, which begins by guessing
@@ -288,6 +287,7 @@ def _not_finite(b):
 class StopAtNaN(Callback):
     "Stop a fit whose loss isn't a finite number, and say which items the batch held; works with any `Learner`"
     order,run_valid = Recorder.order+1,False # it has brought the loss to the CPU already
+    _only_train_loop = True
     def __init__(self,
         warn:bool=True # Warn when the fit has ended? It is in `found` anyway
     ): self.warn = warn
@@ -325,7 +325,7 @@ def effective_dims(
 # %% ../nbs/03a_callbacks.ipynb #54ad4f92
 class WatchCollapse(Callback):
     "Say once a fit, in words, that the game or the latent space has collapsed, and what to try"
-    order,run_train = TrackerCallback.order+5,False
+    order,run_train,_only_train_loop = TrackerCallback.order+5,False,True
     def __init__(self,
         won:float=0.1, # Discriminator loss under which it has won, two epochs in a row
         share:float=0.1, # Share of the latent dimensions under which z has collapsed
@@ -391,6 +391,7 @@ def _watch_z(self:WatchCollapse):
 class GatherLatents(Callback):
     "Keep z, logits and targets of every batch of a pass, in the order of its loader"
     order,run_train = MixedPrecision.order+1,False
+    name = 'gather_preds' # by which fastai's callbacks, such as loggers, see that nothing is trained
     def __init__(self,
         store=None # Called with z, logits and targets (or None) of each batch; lists of this callback by default
     ): self.store = store

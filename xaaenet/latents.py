@@ -272,10 +272,7 @@ def _count(dataset, rows):
 @patch
 def _pass_in_order(self:AAELearner, ordered, gather):
     "One pass over a loader in order, by this process alone; `gather` keeps what it gives"
-    in_fit = hasattr(getattr(self, 'progress', None), 'mbar')
-    quiet = self.no_bar() if in_fit else nullcontext()
-    alone = self.removed_cbs(self._grab_cbs(DistributedPhases))
-    with self._mode(predicting=True, decoding=False), alone, self.no_logging(), quiet, ordered.unaugmented:
+    with self._mode(predicting=True, decoding=False), self.no_logging(), ordered.unaugmented:
         with self.validation_context(cbs=[gather]): self._do_epoch_validate(dl=ordered.dl)
 
 # %% ../nbs/05_latents.ipynb #32b3469d

@@ -29,11 +29,11 @@ from .hardware import *
 from .phases import *
 from .phase_files import *
 from .phase_fit import *
-from .phase_fit import _mended
+from .phase_fit import _mended, _undisturbed
 from .progress import _show, plot_name, shown_name
 
 # %% ../nbs/04_learner.ipynb #4e2b5911
-class AAELearner(LossAndMetrics, OneGame, PlainBatches, Learner):
+class AAELearner(Passes, LossAndMetrics, OneGame, PlainBatches, Learner):
     "A `Learner` of an `AAE`, with phases; `aae_learner` makes one"
     def __init__(self,
         dls:DataLoaders, # With images in [0, 1] and targets
@@ -47,6 +47,7 @@ class AAELearner(LossAndMetrics, OneGame, PlainBatches, Learner):
         self.phase_loss = PhaseLoss(model)
         self._columns = {} # metrics by the names of their columns
         super().__init__(dls, model, loss_func=self.phase_loss, cbs=L(AdversarialGame()) + L(cbs), **kwargs)
+        self.lock = self.mode_lock # fastai's own would wait for itself where a callback of a pass predicts
 
     def to_fp16(self, **kwargs): return self.to_fp32().add_cb(DeviceMixedPrecision(**kwargs))
     def to_bf16(self): return self.to_fp32().add_cb(DeviceMixedPrecision(amp_mode=AMPMode.BF16))
@@ -75,7 +76,7 @@ def __getstate__(self:AAELearner):
 @patch
 def __setstate__(self:AAELearner, state):
     Learner.__setstate__(self, state)
-    self.mode_lock = threading.RLock()
+    self.lock = self.mode_lock = threading.RLock()
 
 # %% ../nbs/04_learner.ipynb #e7190571
 @patch
@@ -98,15 +99,23 @@ def in_phase(self:AAELearner,
 # %% ../nbs/04_learner.ipynb #e2f87206
 @patch
 @contextmanager
+def _left_clean(self:AAELearner):
+    "No autocast, DDP or latent vectors are left behind, also after an error"
+    try: yield
+    finally:
+        for cb in self._grab_cbs(DeviceMixedPrecision): cb.leave()
+        for cb in self._grab_cbs(AdversarialGame): cb.zs = []
+        for cb in self._grab_cbs(DistributedPhases): cb.unwrap()
+
+@patch
+@contextmanager
 def _mode(self:AAELearner, predicting=False, **attrs):
-    "Set attributes of the model for a while, one thread at a time; no autocast, DDP or batch is left behind"
-    loop = _with(self, _in_loop=True, _around=self._around)
-    with self.mode_lock, loop, _with(self.aae, **attrs), _with(self.phase_loss, predicting=predicting):
-        try: yield
-        finally:
-            for cb in self._grab_cbs(DeviceMixedPrecision): cb.leave()
-            for cb in self._grab_cbs(AdversarialGame): cb.zs = []
-            for cb in self._grab_cbs(DistributedPhases): cb.unwrap()
+    "Set attributes of the model for a while, one thread at a time; a fit around it goes on undisturbed"
+    with self.mode_lock:
+        inner = self._in_loop
+        loop = _with(self, _in_loop=True, _inner=inner, _around=self._around)
+        left = _undisturbed(self) if inner else self._left_clean()
+        with loop, _with(self.aae, **attrs), _with(self.phase_loss, predicting=predicting), left: yield
 
 # %% ../nbs/04_learner.ipynb #156becd7
 @patch
@@ -138,7 +147,7 @@ def fit(self:AAELearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, s
 @patch
 def get_preds(self:AAELearner, ds_idx=1, dl=None, **kwargs):
     "fastai's `get_preds`, without the decoder; `with_loss` gives the prediction loss of each item"
-    with self._mode(predicting=True, decoding=False), self.removed_cbs(self._grab_cbs(DistributedPhases)):
+    with self._mode(predicting=True, decoding=False):
         return PlainBatches.get_preds(self, ds_idx, dl, **kwargs)
 
 # %% ../nbs/04_learner.ipynb #6381512c

@@ -58,7 +58,7 @@ def columns(self:Phase,
 # %% ../nbs/03g_phases.ipynb #d3c9bec5
 class GameTurns(Callback):
     "How the two sides of the `AdversarialGame` take turns during one fit"
-    run_valid = False
+    run_valid,_only_train_loop = False,True
     def __init__(self,
         n_disc:int=None, # Discriminator steps in a row; those of the game by default
         n_gen:int=None, # Generator steps in a row; those of the game by default

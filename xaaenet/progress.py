@@ -18,7 +18,7 @@ from .model import *
 # %% ../nbs/03b_progress.ipynb #92749e8e
 class LivePlot(Callback):
     "Base of what is drawn again after each epoch"
-    order,run_valid = ProgressCallback.order+5,False
+    order,run_valid,_only_train_loop = ProgressCallback.order+5,False,True
     def __init__(self,
         show:bool=True # Draw where there is a notebook? `plot` works without
     ): self.show,self.out,self.trained = show,None,False
@@ -35,7 +35,7 @@ def _in_notebook(): return type(ipython_shell()).__name__ not in ('bool', 'Termi
 
 @patch
 def after_epoch(self:LivePlot):
-    if not self.trained or self.learn.phase_loss.predicting: return
+    if not self.trained: return
     self.trained = False
     self.note()
     if self.show and self.learn.logger is not noop and _in_notebook(): self.redraw()
