@@ -72,6 +72,15 @@ class OneGame:
         if _is_game(cb): self.remove_cbs(self._grab_cbs(AdversarialGame))
         return super().add_cb(cb)
 
+    def game_of(self,
+        cbs=None # Callbacks of a call
+    ):
+        "The game of a fit with `cbs`: theirs, or the learner's own; a fit without one is refused"
+        games = L(*L(cbs), *self.cbs).filter(_is_game)
+        if games: return games[0]
+        raise ValueError("This learner has no `AdversarialGame`, so its discriminator would learn nothing: "
+                         "add one first, `learn.add_cb(AdversarialGame())`.")
+
     @contextmanager
     def added_cbs(self,
         cbs # Callbacks; a game replaces the learner's own meanwhile
@@ -188,12 +197,16 @@ class KeepBest(TrackerCallback):
         min_delta:float=0., # Smallest change that counts
         comp=None # `np.less` or `np.greater`: which is better? Not needed for a loss and its parts
     ):
-        self.state, self.holds = None, False
+        self.drop()
         self.change, self.better = min_delta, comp
         super().__init__(monitor=monitor, comp=ifnone(comp, np.less), min_delta=min_delta)
 
     @property
     def aae(self): return self.learn.aae
+    def drop(self):
+        "Let go of all weights"
+        self.state = self.begin = None
+        self.holds = False
     def weights(self):
         "A copy of all weights and statistics"
         return {k: v.detach().clone() for k,v in self.aae.state_dict().items()}
@@ -217,7 +230,7 @@ def before_fit(self:KeepBest):
     self.set_direction(self.learn.phase_loss.phase.metrics)
     super(KeepBest, self).before_fit()
     self.state = self.best_epoch = self.row = None
-    self.begin = self.weights()
+    if self.run: self.begin = self.weights() # not in a search for a rate
 
 # %% ../nbs/03a_callbacks.ipynb #01833906
 @patch
@@ -252,9 +265,9 @@ def settle(self:KeepBest,
     learn # The learner that was fitted
 ) -> bool: # Did it have others?
     "Make sure that the model has the best epoch's weights, and drop the copy"
-    best, self.state, self.holds = self.state, None, False
+    best, now = self.state, learn.aae.state_dict()
+    self.drop()
     if best is None: return False
-    now = learn.aae.state_dict()
     if all(torch.equal(v, now[k]) for k,v in best.items()): return False
     learn.aae.load_state_dict(best)
     return True

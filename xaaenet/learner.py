@@ -19,7 +19,7 @@ from .model import *
 from .onnx import * # gives `AAE` its `to_onnx`
 from .batches import *
 from .data import *
-from .data import _check_loss, _check_sizes
+from .data import _check_loss
 from .callbacks import *
 from .callbacks import _not_finite, _same_turns
 from .checkpoint import *
@@ -29,7 +29,7 @@ from .hardware import *
 from .phases import *
 from .phase_files import *
 from .phase_fit import *
-from .phase_fit import _mended, _undisturbed
+from .phase_fit import _check_batches, _mended, _undisturbed
 from .progress import _show, plot_name, shown_name
 
 # %% ../nbs/04_learner.ipynb #4e2b5911
@@ -138,10 +138,11 @@ def _do_one_batch(self:AAELearner):
 @patch
 def fit(self:AAELearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
     "Fit the current phase; the decoder runs only where its picture is needed"
-    _check_sizes(self.dls, num_distrib() if hasattr(self, 'distributed') else 1)
+    self.game_of(cbs) # refuses a fit without one
+    _check_batches(self)
     kept = keep_memory() if self.aae.mean.device.type == 'cpu' else nullcontext()
     turns = _same_turns(L(*self.cbs, *L(cbs)).filter(risinstance(AdversarialGame)))
-    with self._mode(decoding=self.phase_loss.phase.decoding, gen_train=True), turns, kept, _mended(self):
+    with self._mode(decoding=self.phase_loss.phase.decoding, gen_train=True), turns, kept, _mended(self, cbs):
         Learner.fit(self, n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
 
 @patch
@@ -308,6 +309,7 @@ def phase_file(self:AAELearner,
 @patch
 def _plan(self:AAELearner, phase, n_epoch, lr=None, body_lr=None, patience=None, cbs=None, **given):
     "What a fit of `phase` will do"
+    if n_epoch < 1: raise ValueError(f"A phase needs an epoch or more, not {n_epoch}.")
     body_lr = ifnone(body_lr, phase.default_body_lr(self.pretrained))
     common = dict(epochs=n_epoch, lr=ifnone(lr, self.lr), body_lr=body_lr, patience=patience)
     return plan_fit(self, phase, common, given, cbs)
@@ -326,9 +328,8 @@ def fit_phase(self:AAELearner,
     **kwargs # Settings and loss weights of the phase; all others are passed to `fit_one_cycle`
 ) -> dict: # What was done, and the best epoch's metrics
     "Fit one phase, go back to its best epoch, and leave its file"
-    if n_epoch < 1: raise ValueError(f"A phase needs an epoch or more, not {n_epoch}.")
     fit = self._plan(as_phase(phase), n_epoch, lr, body_lr, patience, cbs, **kwargs)
-    check_watched(fit)
+    check_fits(fit, save, resume, every)
     return fit.run(save, resume, every)
 
 # %% ../nbs/04_learner.ipynb #bed59923
@@ -387,21 +388,20 @@ def fit_phases(self:AAELearner,
     given = dict(lr=ifnone(lr, self.lr), n_disc=n_disc, n_gen=n_gen, adaptive=adaptive, noise=noise, mask=mask,
                  rec_weight=rec_weight, adv_weight=adv_weight, cov_weight=cov_weight, pred_weight=pred_weight,
                  cons_weight=cons_weight, patience=patience, **kwargs)
+    fits = [self._plan(o, epochs[k], cbs=cbs, **o.choose(given)) for k,o in phases.items() if epochs.get(k)]
+    saving = dict(save=save, resume=resume, every=every)
+    check_fits(fits, **saving)
     if seed is not None: seed_all(seed + rank_distrib(), self.dls.loaders)
     self._records = {}
-    saving = dict(save=save, resume=resume, every=every)
-    return self._run_phases([o for o in phases.values() if epochs.get(o.name)], epochs, given, saving, cbs)
+    return self._run_phases(fits, saving)
 
 # %% ../nbs/04_learner.ipynb #4fb3d0d6
 @patch
-def _run_phases(self:AAELearner, chosen, epochs, given, saving, cbs):
-    "Fit the phases `chosen` one after the other, or load those that this run has finished before"
+def _run_phases(self:AAELearner, fits, saving):
+    "Fit one phase after the other, or load those that this run has finished before"
     say = noop if self.logger is noop or rank_distrib() else print
-    fits = [self._plan(o, epochs[o.name], cbs=cbs, **o.choose(given)) for o in chosen]
-    if cbs is not None and fits: check_watched(fits)
     done = {}
     for fit in fits:
-        if saving['save'] or saving['resume']: fit.known_data = fits[0].data
         name = fit.phase.name
         record = self._finished_before(fit) if saving['resume'] else None
         if record: say(f'{name}: finished before, loaded from {self.phase_file(name).name}')
