@@ -16,6 +16,8 @@ from fastai.vision.all import *
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.tracker import TrackerCallback
 
+from .distributed import _with
+
 # %% ../nbs/03a_callbacks.ipynb #6ff7b3f0
 class AdversarialGame(Callback):
     "Take turns in the adversarial phase, and keep the discriminator learning in the others"
@@ -188,6 +190,18 @@ class Denoise(Callback):
     ): self.noise,self.mask = noise,mask
     def before_batch(self): self.learn.xb = corrupt(self.xb[0], self.noise, self.mask),self.xb[0]
 
+# %% ../nbs/03a_callbacks.ipynb #8c8ae71e
+def _column(recorder, name):
+    "What the table calls `name` of the validation set"
+    both = recorder.train_metrics and recorder.valid_metrics
+    return f'valid_{name}' if both and not name.startswith(('train_', 'valid_')) else name
+
+def _row(recorder, values):
+    "The values of an epoch by the names of their metrics; what training has of the same metric is `train_...`"
+    names = recorder.metric_names[1:] # without that of the epoch
+    if recorder.train_metrics: names = [o if o == 'valid_loss' else o.removeprefix('valid_') for o in names]
+    return dict(zip(names, values)) # there is no value of the time
+
 # %% ../nbs/03a_callbacks.ipynb #79f222d6
 class KeepBest(TrackerCallback):
     "Keep the weights of the epoch with the best `monitor`, and bring them back when the fit ends"
@@ -217,18 +231,19 @@ def set_direction(self:KeepBest,
     parts # Columns that are parts of the loss
 ):
     "Say whether a lower or a higher value is better"
-    lower = self.monitor in ('train_loss', 'valid_loss', *parts)
+    watched = self.monitor.removeprefix('train_').removeprefix('valid_')
+    lower = watched in ('loss', *parts)
     if self.better is None and not lower:
         raise ValueError(f"Which `{self.monitor}` is better, a higher or a lower one? "
                          f"Say `KeepBest('{self.monitor}', comp=np.greater)`, or `comp=np.less`.")
-    self.comp = ifnone(self.better, np.greater if self.monitor == 'ms_ssim' else np.less)
+    self.comp = ifnone(self.better, np.greater if watched == 'ms_ssim' else np.less)
     self.min_delta = -self.change if self.comp == np.less else self.change
 
 # %% ../nbs/03a_callbacks.ipynb #2451cae0
 @patch
 def before_fit(self:KeepBest):
     self.set_direction(self.learn.phase_loss.phase.metrics)
-    super(KeepBest, self).before_fit()
+    with _with(self, monitor=_column(self.recorder, self.monitor)): super(KeepBest, self).before_fit()
     self.state = self.best_epoch = self.row = None
     if self.run: self.begin = self.weights() # not in a search for a rate
 
@@ -371,7 +386,7 @@ def say(self:WatchCollapse,
 @patch
 def after_epoch(self:WatchCollapse):
     rows = self.recorder.values
-    row = dict(zip(self.recorder.metric_names[1:], rows[-1])) if len(rows) else {}
+    row = _row(self.recorder, rows[-1]) if len(rows) else {}
     self._watch_game(row.get('disc', 1.))
     if getattr(self, 'n', 0) > 1 and self.train_iter >= 30: self._watch_z()
 

@@ -22,6 +22,7 @@ from .model import *
 from .model import _transient
 from .data import _check_sizes
 from .callbacks import *
+from .callbacks import _column, _row
 from .checkpoint import *
 from .distributed import *
 from .distributed import _with
@@ -53,14 +54,18 @@ class PhaseFit(Brief):
 # %% ../nbs/03i_phase_fit.ipynb #6635da40
 def _columns(learn, phase, weights):
     "Names in the table of a fit of `phase`, those of fastai's `Recorder` included"
+    if not learn.recorder.valid_metrics:
+        raise ValueError("The best epoch is chosen on the validation set, and the table would have no column of it: "
+                         "set `learn.recorder.valid_metrics` to True.")
     with learn.in_phase(phase), _with(learn.aae, **weights): names = learn.metrics.attrgot('name')
-    columns = ['train_loss', 'valid_loss', *names]
-    if learn.recorder.train_metrics: columns += [f'{o}_{k}' for k in names for o in ('train', 'valid')]
-    return columns
+    of_training = [f'train_{o}' for o in names if learn.recorder.train_metrics]
+    return ['train_loss', *of_training, 'valid_loss', *(_column(learn.recorder, o) for o in names)]
 
 def _watches_another(cb, columns):
     "Does a callback watch a column that isn't in this table?"
-    return isinstance(cb, TrackerCallback) and cb.monitor not in columns
+    if not isinstance(cb, TrackerCallback): return False
+    found = [cb.monitor, f'valid_{cb.monitor}'] if isinstance(cb, KeepBest) else [cb.monitor]
+    return not any(o in columns for o in found)
 
 # %% ../nbs/03i_phase_fit.ipynb #7dba21b4
 _set_here = 'n_epoch', 'lr_max', 'cbs', 'reset_opt'
@@ -134,8 +139,9 @@ def callbacks(self:PhaseFit,
 ) -> L:
     "Best weights, the watches, early stopping, checkpoints, the phase's own, and those of the call"
     phase, best, patience = self.phase, self.best, self.common['patience']
+    column = _column(self.learn.recorder, best.monitor)
     cbs = L(best, self.watch, WatchCollapse())
-    if patience is not None: cbs.append(EarlyStoppingCallback(best.monitor, comp=best.comp, patience=patience))
+    if patience is not None: cbs.append(EarlyStoppingCallback(column, comp=best.comp, patience=patience))
     if save:
         run = dict(self.settings, after=self.after, best=best.monitor, data=self.data)
         cbs.append(ResumeCallback(f'aae-{phase.name}', every, resume, strict=False, settings=run))
@@ -148,17 +154,17 @@ def check_watched(
     fits # One `PhaseFit`, or those of several phases that share their callbacks
 ):
     "Refuse a callback that watches a column which no table has"
-    fits = L(fits)
-    columns = dict.fromkeys(k for o in fits for k in o.columns)
-    for cb in fits[0].cbs: _check_watched(cb, columns, ' or '.join(o.phase.name for o in fits))
-    for p in phases.values(): columns |= dict.fromkeys(_columns(fits[0].learn, p, {}) + list(p.metrics))
-    for cb in fits[0].learn.cbs: _check_watched(cb, columns, ' or '.join(phases))
+    fits, learn = L(fits), L(fits)[0].learn
+    columns = [k for o in fits for k in o.columns]
+    for cb in fits[0].cbs: _check_watched(cb, columns, [o.phase.name for o in fits])
+    for o in phases.values(): columns = columns + _columns(learn, o, {f'{k}_weight': 1. for k in o.optional})
+    for cb in learn.cbs: _check_watched(cb, columns, phases)
 
-def _check_watched(cb, columns, where):
-    "Refuse a callback that watches none of the `columns` of the phases `where`"
+def _check_watched(cb, columns, names):
+    "Refuse a callback that watches none of the `columns` of the phases `names`"
     if _watches_another(cb, columns):
-        raise ValueError(f"`{type(cb).__name__}` watches '{cb.monitor}', which is no column of the {where} phase: "
-                         f"there are {', '.join(columns)}.")
+        raise ValueError(f"`{type(cb).__name__}` watches '{cb.monitor}', which is no column of the "
+                         f"{' or '.join(names)} phase: there are {', '.join(dict.fromkeys(columns))}.")
 
 # %% ../nbs/03i_phase_fit.ipynb #b5dd1dd0
 def _check_batches(learn):
@@ -265,11 +271,10 @@ def settle(self:PhaseFit):
 def record(self:PhaseFit) -> dict:
     "What was done, and the best epoch's metrics, when the fit has ended"
     self.settle()
-    names = self.learn.recorder.metric_names[1:-1]
     stopped = {'stopped': self.watch.found} if self.watch.found else {}
+    metrics = _row(self.learn.recorder, self.best.row or [])
     return dict(phase=self.phase.name, settings=self.settings, after=self.after, best_epoch=self.best.best_epoch,
-                best=self.best.monitor, metrics=dict(zip(names, self.best.row or [])), version=xaaenet.__version__,
-                **stopped)
+                best=self.best.monitor, metrics=metrics, version=xaaenet.__version__, **stopped)
 
 # %% ../nbs/03i_phase_fit.ipynb #173ff701
 @patch

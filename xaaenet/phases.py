@@ -208,6 +208,7 @@ class _PhaseMetrics(L):
 def _storing(name):
     "A method of `list`, after which the learner gets what is in the list"
     def change(self, *args, **kwargs):
+        if name in ('extend', '__iadd__'): args = map(listify, args) # one metric will do, as in fastai's list
         res = getattr(list, name)(self.items, *args, **kwargs)
         self.store()
         return self if name == '__iadd__' else res
@@ -229,6 +230,13 @@ class LossAndMetrics:
         elif self._in_loop: self._around = new
         else: self.phase_loss = self.phase_loss.set_pred_loss(getattr(new, 'own', None) or new, self.dls)
 
+    def _do_grad_opt(self):
+        if self._around is not None and not self.aae.loss_parts: # nothing has called the phase's loss
+            raise ValueError(f"A callback has replaced the loss of the {self.phase_loss.phase.name} phase by "
+                             f"{self._around!r}: set `learn.loss_func` before the fit, which changes the prediction "
+                             "loss, or call the old `learn.loss_func` within the new one.")
+        super()._do_grad_opt()
+
     @property
     def metrics(self):
         if self.phase_loss.predicting: return L()
@@ -240,8 +248,8 @@ class LossAndMetrics:
         columns = {id(o) for o in self._columns.values()}
         given = L(new).map(mk_metric)
         own = given.filter(lambda o: id(o) not in columns)
-        added_to = not self.phase_loss.phase.user_metrics and len(own) < len(given)
-        there = self._metrics if added_to else L()
+        hidden = not self.phase_loss.phase.user_metrics and len(own) < len(given)
+        there = self._metrics if hidden or self.phase_loss.predicting else L()
         kept = {id(o) for o in there}
         self._metrics = there + own.filter(lambda o: id(o) not in kept)
 

@@ -14,6 +14,7 @@ from fastai.vision.all import *
 
 from .names import plot_name, shown_name
 from .model import *
+from .callbacks import _row
 
 # %% ../nbs/03b_progress.ipynb #92749e8e
 class LivePlot(Callback):
@@ -88,8 +89,10 @@ def after_loss(self:ShowLossParts):
 def note(self:ShowLossParts):
     "Keep the values of an epoch"
     train = {} if self.total is None else dict(zip(self.parts, (self.total/self.steps).tolist()))
-    valid = dict(zip(self.recorder.metric_names[1:-1], self.recorder.values[-1]))
-    train['loss'],valid['loss'] = valid.pop('train_loss', None),valid.pop('valid_loss', None)
+    valid = _row(self.recorder, self.recorder.values[-1])
+    for k in ('train_loss', *(f'train_{o}' for o in list(valid))): # of a metric that the Recorder has for both
+        if k in valid: train[k.removeprefix('train_')] = valid.pop(k)
+    valid['loss'] = valid.pop('valid_loss', None)
     self.history[self.last].append((self.epoch, train, valid))
     self.total = None
 
@@ -301,7 +304,7 @@ class LogMetrics(LivePlot):
 @patch
 def note(self:LogMetrics):
     "Log the values of an epoch"
-    row = zip(self.recorder.metric_names[1:-1], self.recorder.values[-1])
+    row = zip(self.recorder.metric_names[1:], self.recorder.values[-1])
     row = {f'{self.learn.phase}/{k}': float(v) for k,v in row if v is not None}
     if hasattr(self.to, 'log_metrics'): self.to.log_metrics(row, step=self.epoch)
     elif hasattr(self.to, 'add_scalar'):
