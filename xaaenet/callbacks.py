@@ -16,8 +16,6 @@ from fastai.vision.all import *
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.tracker import TrackerCallback
 
-from .distributed import _with
-
 # %% ../nbs/03a_callbacks.ipynb #6ff7b3f0
 class AdversarialGame(Callback):
     "Take turns in the adversarial phase, and keep the discriminator learning in the others"
@@ -243,7 +241,9 @@ def set_direction(self:KeepBest,
 @patch
 def before_fit(self:KeepBest):
     self.set_direction(self.learn.phase_loss.phase.metrics)
-    with _with(self, monitor=_column(self.recorder, self.monitor)): super(KeepBest, self).before_fit()
+    name, self.monitor = self.monitor, _column(self.recorder, self.monitor)
+    try: super(KeepBest, self).before_fit()
+    finally: self.monitor = name
     self.state = self.best_epoch = self.row = None
     if self.run: self.begin = self.weights() # not in a search for a rate
 

@@ -474,8 +474,8 @@ def show_results(self:AAELearner,
     x, y = strip_normalize(dl).one_batch()[:2]
     x, y = to_images(x[:max_n]), y[:max_n]
     decoded = self.get_preds(dl=[(x, y)], with_decoded=True)[2]
-    model = self.aae.eval()
-    with torch.no_grad(): pics = model.reconstruct(to_device(x, model.mean.device)).cpu()
+    model = self.aae
+    with torch.no_grad(), evaluating(model): pics = model.reconstruct(to_device(x, model.mean.device)).cpu()
     targs, preds = (self.dls.decode_batch((x.cpu(), o), max_n=max_n).itemgot(1) for o in (to_cpu(y), decoded))
     _, axs = plt.subplots(2, len(pics), figsize=figsize or (1.3*len(pics), 3.2), squeeze=False, **kwargs)
     for i,(t,p) in enumerate(zip(targs, preds)):

@@ -230,12 +230,9 @@ class LossAndMetrics:
         elif self._in_loop: self._around = new
         else: self.phase_loss = self.phase_loss.set_pred_loss(getattr(new, 'own', None) or new, self.dls)
 
-    def _do_grad_opt(self):
-        if self._around is not None and not self.aae.loss_parts: # nothing has called the phase's loss
-            raise ValueError(f"A callback has replaced the loss of the {self.phase_loss.phase.name} phase by "
-                             f"{self._around!r}: set `learn.loss_func` before the fit, which changes the prediction "
-                             "loss, or call the old `learn.loss_func` within the new one.")
-        super()._do_grad_opt()
+    def __call__(self, event_name):
+        if event_name == 'after_loss' and self._around is not None: self._check_around()
+        super().__call__(event_name)
 
     @property
     def metrics(self):
@@ -252,6 +249,15 @@ class LossAndMetrics:
         there = self._metrics if hidden or self.phase_loss.predicting else L()
         kept = {id(o) for o in there}
         self._metrics = there + own.filter(lambda o: id(o) not in kept)
+
+# %% ../nbs/03g_phases.ipynb #d5ef8ec1
+@patch
+def _check_around(self:LossAndMetrics):
+    "Refuse what a callback has set as the loss if it hasn't called the phase's"
+    if self.phase_loss.predicting or self.aae.loss_parts or not len(self.yb): return
+    raise ValueError(f"A callback has replaced the loss of the {self.phase_loss.phase.name} phase by {self._around!r}: "
+                     "set `learn.loss_func` before the fit, which changes the prediction loss, or call the old "
+                     "`learn.loss_func` within the new one.")
 
 # %% ../nbs/03g_phases.ipynb #e419c289
 class LossPart(Metric):
