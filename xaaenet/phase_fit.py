@@ -311,6 +311,17 @@ def _sits_out(learn, cb):
     outer = isinstance(cb, ProgressCallback) or cb.name == 'gather_preds' # of the pass around this one
     return outer or getattr(cb, 'remove_on_fetch', False)
 
+# %% ../nbs/03i_phase_fit.ipynb #9d352cd1
+@contextmanager
+def _without(learn, sits_out):
+    "For a while, `learn` has none of the callbacks that `sits_out` is true of, in the same order afterwards"
+    was, there = learn.cbs, tuple(learn.cbs.filter(sits_out, negate=True))
+    learn.cbs = L(there)
+    try: yield
+    finally:
+        now = learn.cbs
+        learn.cbs = was.filter(lambda o: o in now or o not in there) + now.filter(lambda o: o not in there)
+
 # %% ../nbs/03i_phase_fit.ipynb #0aae1731
 class _AllOrNone(ContextManagers):
     "Contexts of which none stays open if one can't be entered"
@@ -332,9 +343,8 @@ class Passes:
 
     def validation_context(self, cbs=None, inner=False):
         "fastai's, without the callbacks that sit out"
-        there = self.cbs.filter(lambda o: not _sits_out(self, o))
         fastais = super().validation_context(cbs, inner or self._inner)
-        return _AllOrNone([_with(self, cbs=there), *fastais.default])
+        return _AllOrNone([_without(self, partial(_sits_out, self)), *fastais.default])
 
     def validate(self,
         ds_idx=1, # 0: training set, 1: validation set
