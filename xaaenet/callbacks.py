@@ -21,7 +21,7 @@ from .rows import _names_of
 # %% ../nbs/03a_callbacks.ipynb #6ff7b3f0
 class AdversarialGame(Callback):
     "Take turns in the adversarial phase, and keep the discriminator learning in the others"
-    order,run_valid = MixedPrecision.order+20,False
+    order,run_valid,_only_train_loop = MixedPrecision.order+20,False,True
     name = "adversarial_game" # also that of subclasses
     def __init__(self,
         n_disc:int=1, # Discriminator steps in a row
@@ -74,6 +74,15 @@ class OneGame:
         if _is_game(cb): self.remove_cbs(self._grab_cbs(AdversarialGame))
         return super().add_cb(cb)
 
+    def game_of(self,
+        cbs=None # Callbacks of a call
+    ):
+        "The game of a fit with `cbs`: theirs, or the learner's own; a fit without one is refused"
+        games = L(*L(cbs), *self.cbs).filter(_is_game)
+        if games: return games[0]
+        raise ValueError("This learner has no `AdversarialGame`, so its discriminator would learn nothing: "
+                         "add one first, `learn.add_cb(AdversarialGame())`.")
+
     @contextmanager
     def added_cbs(self,
         cbs # Callbacks; a game replaces the learner's own meanwhile
@@ -91,7 +100,6 @@ def drop_grads(self:AdversarialGame):
 # %% ../nbs/03a_callbacks.ipynb #a36baf1a
 @patch
 def before_fit(self:AdversarialGame):
-    if self.learn.phase_loss.predicting: return # nothing is trained
     self.drop_grads()
     self.count,self.run_length,self.zs = 0,1,[]
     self.level = math.log(2) # smoothed loss of the discriminator, which begins by guessing
@@ -182,6 +190,20 @@ class Denoise(Callback):
     ): self.noise,self.mask = noise,mask
     def before_batch(self): self.learn.xb = corrupt(self.xb[0], self.noise, self.mask),self.xb[0]
 
+# %% ../nbs/03a_callbacks.ipynb #8c8ae71e
+def _column(recorder, name):
+    "What the table calls `name` of the validation set"
+    both = recorder.train_metrics and recorder.valid_metrics
+    return f'valid_{name}' if both and not name.startswith(('train_', 'valid_')) else name
+
+def _without_valid(name): return name if name == 'valid_loss' else name.removeprefix('valid_')
+
+def _row(recorder, values):
+    "The values of an epoch by the names of their metrics; what training has of the same metric is `train_...`"
+    names = L(recorder.metric_names[1:]) # without that of the epoch
+    if recorder.train_metrics: names = names.map(_without_valid)
+    return dict(zip(names, values)) # there is no value of the time
+
 # %% ../nbs/03a_callbacks.ipynb #79f222d6
 class KeepBest(TrackerCallback):
     "Keep the weights of the epoch with the best `monitor`, and bring them back when the fit ends"
@@ -191,12 +213,16 @@ class KeepBest(TrackerCallback):
         min_delta:float=0., # Smallest change that counts
         comp=None # `np.less` or `np.greater`: which is better? Not needed for a loss and its parts
     ):
-        self.state, self.holds = None, False
+        self.drop()
         self.change, self.better = min_delta, comp
         super().__init__(monitor=monitor, comp=ifnone(comp, np.less), min_delta=min_delta)
 
     @property
     def aae(self): return self.learn.aae
+    def drop(self):
+        "Let go of all weights"
+        self.state = self.begin = None
+        self.holds = False
     def weights(self):
         "A copy of all weights and statistics"
         return {k: v.detach().clone() for k,v in self.aae.state_dict().items()}
@@ -207,20 +233,23 @@ def set_direction(self:KeepBest,
     parts # Columns that are parts of the loss
 ):
     "Say whether a lower or a higher value is better"
-    lower = self.monitor in ('train_loss', 'valid_loss', *parts)
+    watched = self.monitor.removeprefix('train_').removeprefix('valid_')
+    lower = watched in ('loss', *parts)
     if self.better is None and not lower:
         raise ValueError(f"Which `{self.monitor}` is better, a higher or a lower one? "
                          f"Say `KeepBest('{self.monitor}', comp=np.greater)`, or `comp=np.less`.")
-    self.comp = ifnone(self.better, np.greater if self.monitor == 'ms_ssim' else np.less)
+    self.comp = ifnone(self.better, np.greater if watched == 'ms_ssim' else np.less)
     self.min_delta = -self.change if self.comp == np.less else self.change
 
 # %% ../nbs/03a_callbacks.ipynb #2451cae0
 @patch
 def before_fit(self:KeepBest):
     self.set_direction(self.learn.phase_loss.phase.metrics)
-    super(KeepBest, self).before_fit()
+    name, self.monitor = self.monitor, _column(self.recorder, self.monitor)
+    try: super(KeepBest, self).before_fit()
+    finally: self.monitor = name
     self.state = self.best_epoch = self.row = None
-    self.begin = self.weights()
+    if self.run: self.begin = self.weights() # not in a search for a rate
 
 # %% ../nbs/03a_callbacks.ipynb #01833906
 @patch
@@ -255,9 +284,9 @@ def settle(self:KeepBest,
     learn # The learner that was fitted
 ) -> bool: # Did it have others?
     "Make sure that the model has the best epoch's weights, and drop the copy"
-    best, self.state, self.holds = self.state, None, False
+    best, now = self.state, learn.aae.state_dict()
+    self.drop()
     if best is None: return False
-    now = learn.aae.state_dict()
     if all(torch.equal(v, now[k]) for k,v in best.items()): return False
     learn.aae.load_state_dict(best)
     return True
@@ -290,6 +319,7 @@ def _not_finite(b):
 class StopAtNaN(Callback):
     "Stop a fit whose loss isn't a finite number, and say which items the batch held; works with any `Learner`"
     order,run_valid = Recorder.order+1,False # it has brought the loss to the CPU already
+    _only_train_loop = True
     def __init__(self,
         warn:bool=True # Warn when the fit has ended? It is in `found` anyway
     ): self.warn = warn
@@ -327,7 +357,7 @@ def effective_dims(
 # %% ../nbs/03a_callbacks.ipynb #54ad4f92
 class WatchCollapse(Callback):
     "Say once a fit, in words, that the game or the latent space has collapsed, and what to try"
-    order,run_train = TrackerCallback.order+5,False
+    order,run_train,_only_train_loop = TrackerCallback.order+5,False,True
     def __init__(self,
         won:float=0.1, # Discriminator loss under which it has won, two epochs in a row
         share:float=0.1, # Share of the latent dimensions under which z has collapsed
@@ -360,7 +390,7 @@ def say(self:WatchCollapse,
 @patch
 def after_epoch(self:WatchCollapse):
     rows = self.recorder.values
-    row = dict(zip(self.recorder.metric_names[1:], rows[-1])) if len(rows) else {}
+    row = _row(self.recorder, rows[-1]) if len(rows) else {}
     self._watch_game(row.get('disc', 1.))
     if getattr(self, 'n', 0) > 1 and self.train_iter >= 30: self._watch_z()
 
@@ -393,6 +423,7 @@ def _watch_z(self:WatchCollapse):
 class GatherLatents(Callback):
     "Keep z, logits and targets of every batch of a pass, in the order of its loader"
     order,run_train = MixedPrecision.order+1,False
+    name = 'gather_preds' # by which fastai's callbacks, such as loggers, see that nothing is trained
     def __init__(self,
         store=None # Called with z, logits and targets (or None) of each batch; lists of this callback by default
     ): self.store = store

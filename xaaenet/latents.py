@@ -257,10 +257,7 @@ def _count(rows):
 @patch
 def _pass_in_order(self:AAELearner, ordered, gather):
     "One pass over a loader in order, by this process alone; `gather` keeps what it gives"
-    in_fit = hasattr(getattr(self, 'progress', None), 'mbar')
-    quiet = self.no_bar() if in_fit else nullcontext()
-    alone = self.removed_cbs(self._grab_cbs(DistributedPhases))
-    with self._mode(predicting=True, decoding=False), alone, self.no_logging(), quiet, ordered.unaugmented:
+    with self._mode(predicting=True, decoding=False), self.no_logging(), ordered.unaugmented:
         with self.validation_context(cbs=[gather]): self._do_epoch_validate(dl=ordered.dl)
 
 # %% ../nbs/05_latents.ipynb #32b3469d
@@ -407,6 +404,25 @@ def images(self:AAELearner,
     with self.mode_lock: batches = self._batches(images, max_n)
     if not batches or not len(batches[0]): raise ValueError("No images were given.")
     return torch.cat(batches)[:max_n]
+
+# %% ../nbs/05_latents.ipynb #0fa6540d
+class _KeepImages(Callback):
+    "Keep the images of every batch of a pass, in the order of its loader"
+    run_train = False
+    def before_validate(self): self.images = []
+    def after_pred(self): self.images.append(to_images(self.xb[0], isinstance(self.dl, DataLoader)).cpu())
+
+# %% ../nbs/05_latents.ipynb #2b7c41d6
+def _read(learn, images):
+    "Images of a loader or of items with labels, and their latents, from one pass"
+    if isinstance(images, torch.Tensor):
+        raise ValueError("Images alone have no targets: pass their latents too, or items or a loader with labels.")
+    is_loader = isinstance(images, (DataLoader, torch.utils.data.DataLoader))
+    dl = images if is_loader else learn.dls.test_dl(images, with_labels=True)
+    kept = _KeepImages()
+    with learn.mode_lock, learn.added_cbs(kept): lat = learn.latents(dl=dl)
+    x = torch.cat(kept.images)
+    return x if len(x) == len(lat) else learn.distributed.all_rows(x, len(lat)), lat
 
 # %% ../nbs/05_latents.ipynb #92fbe482
 @patch

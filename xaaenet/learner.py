@@ -19,7 +19,7 @@ from .model import *
 from .onnx import * # gives `AAE` its `to_onnx`
 from .batches import *
 from .data import *
-from .data import _check_loss, _check_sizes
+from .data import _check_loss
 from .rows import _n_served
 from .callbacks import *
 from .callbacks import _not_finite, _same_turns
@@ -30,11 +30,11 @@ from .hardware import *
 from .phases import *
 from .phase_files import *
 from .phase_fit import *
-from .phase_fit import _mended
+from .phase_fit import _check_batches, _mended, _undisturbed
 from .progress import _show, plot_name, shown_name
 
 # %% ../nbs/04_learner.ipynb #4e2b5911
-class AAELearner(LossAndMetrics, OneGame, PlainBatches, Learner):
+class AAELearner(Passes, LossAndMetrics, OneGame, PlainBatches, Learner):
     "A `Learner` of an `AAE`, with phases; `aae_learner` makes one"
     def __init__(self,
         dls:DataLoaders, # With images in [0, 1] and targets
@@ -48,6 +48,7 @@ class AAELearner(LossAndMetrics, OneGame, PlainBatches, Learner):
         self.phase_loss = PhaseLoss(model)
         self._columns = {} # metrics by the names of their columns
         super().__init__(dls, model, loss_func=self.phase_loss, cbs=L(AdversarialGame()) + L(cbs), **kwargs)
+        self.lock = self.mode_lock # fastai's own would wait for itself where a callback of a pass predicts
 
     def to_fp16(self, **kwargs): return self.to_fp32().add_cb(DeviceMixedPrecision(**kwargs))
     def to_bf16(self): return self.to_fp32().add_cb(DeviceMixedPrecision(amp_mode=AMPMode.BF16))
@@ -76,7 +77,7 @@ def __getstate__(self:AAELearner):
 @patch
 def __setstate__(self:AAELearner, state):
     Learner.__setstate__(self, state)
-    self.mode_lock = threading.RLock()
+    self.lock = self.mode_lock = threading.RLock()
 
 # %% ../nbs/04_learner.ipynb #e7190571
 @patch
@@ -99,15 +100,23 @@ def in_phase(self:AAELearner,
 # %% ../nbs/04_learner.ipynb #e2f87206
 @patch
 @contextmanager
+def _left_clean(self:AAELearner):
+    "No autocast, DDP or latent vectors are left behind, also after an error"
+    try: yield
+    finally:
+        for cb in self._grab_cbs(DeviceMixedPrecision): cb.leave()
+        for cb in self._grab_cbs(AdversarialGame): cb.zs = []
+        for cb in self._grab_cbs(DistributedPhases): cb.unwrap()
+
+@patch
+@contextmanager
 def _mode(self:AAELearner, predicting=False, **attrs):
-    "Set attributes of the model for a while, one thread at a time; no autocast, DDP or batch is left behind"
-    loop = _with(self, _in_loop=True, _around=self._around)
-    with self.mode_lock, loop, _with(self.aae, **attrs), _with(self.phase_loss, predicting=predicting):
-        try: yield
-        finally:
-            for cb in self._grab_cbs(DeviceMixedPrecision): cb.leave()
-            for cb in self._grab_cbs(AdversarialGame): cb.zs = []
-            for cb in self._grab_cbs(DistributedPhases): cb.unwrap()
+    "Set attributes of the model for a while, one thread at a time; a fit around it goes on undisturbed"
+    with self.mode_lock:
+        inner = self._in_loop
+        loop = _with(self, _in_loop=True, _inner=inner, _around=self._around)
+        left = _undisturbed(self) if inner else self._left_clean()
+        with loop, _with(self.aae, **attrs), _with(self.phase_loss, predicting=predicting), left: yield
 
 # %% ../nbs/04_learner.ipynb #156becd7
 @patch
@@ -130,16 +139,17 @@ def _do_one_batch(self:AAELearner):
 @patch
 def fit(self:AAELearner, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
     "Fit the current phase; the decoder runs only where its picture is needed"
-    _check_sizes(self.dls, num_distrib() if hasattr(self, 'distributed') else 1)
+    self.game_of(cbs) # refuses a fit without one
+    _check_batches(self)
     kept = keep_memory() if self.aae.mean.device.type == 'cpu' else nullcontext()
     turns = _same_turns(L(*self.cbs, *L(cbs)).filter(risinstance(AdversarialGame)))
-    with self._mode(decoding=self.phase_loss.phase.decoding, gen_train=True), turns, kept, _mended(self):
+    with self._mode(decoding=self.phase_loss.phase.decoding, gen_train=True), turns, kept, _mended(self, cbs):
         Learner.fit(self, n_epoch, lr=lr, wd=wd, cbs=cbs, reset_opt=reset_opt, start_epoch=start_epoch)
 
 @patch
 def get_preds(self:AAELearner, ds_idx=1, dl=None, **kwargs):
     "fastai's `get_preds`, without the decoder; `with_loss` gives the prediction loss of each item"
-    with self._mode(predicting=True, decoding=False), self.removed_cbs(self._grab_cbs(DistributedPhases)):
+    with self._mode(predicting=True, decoding=False):
         return PlainBatches.get_preds(self, ds_idx, dl, **kwargs)
 
 # %% ../nbs/04_learner.ipynb #6381512c
@@ -320,7 +330,7 @@ def fit_phase(self:AAELearner,
 ) -> dict: # What was done, and the best epoch's metrics
     "Fit one phase, go back to its best epoch, and leave its file"
     fit = self._plan(as_phase(phase), n_epoch, lr, body_lr, patience, cbs, **kwargs)
-    check_watched(fit)
+    check_fits(fit, save, resume, every)
     return fit.run(save, resume, every)
 
 # %% ../nbs/04_learner.ipynb #bed59923
@@ -379,29 +389,26 @@ def fit_phases(self:AAELearner,
     given = dict(lr=ifnone(lr, self.lr), n_disc=n_disc, n_gen=n_gen, adaptive=adaptive, noise=noise, mask=mask,
                  rec_weight=rec_weight, adv_weight=adv_weight, cov_weight=cov_weight, pred_weight=pred_weight,
                  cons_weight=cons_weight, patience=patience, **kwargs)
+    fits = [self._plan(o, epochs[k], cbs=cbs, **o.choose(given)) for k,o in phases.items() if epochs.get(k)]
     saving = dict(save=save, resume=resume, every=every)
-    return self._run_phases([o for o in phases.values() if epochs.get(o.name)], epochs, given, saving, cbs, seed)
+    check_fits(fits, seed=seed, **saving)
+    if seed is not None: seed_all(seed + rank_distrib(), self.dls.loaders)
+    self._records = {}
+    return self._run_phases(fits, saving)
 
 # %% ../nbs/04_learner.ipynb #4fb3d0d6
 @patch
-def _run_phases(self:AAELearner, chosen, epochs, given, saving, cbs, seed):
-    "Fit the phases `chosen` one after the other, or load those that this run has finished before"
+def _run_phases(self:AAELearner, fits, saving):
+    "Fit one phase after the other, or load those that this run has finished before"
     say = noop if self.logger is noop or rank_distrib() else print
-    fits = [self._plan(o, epochs[o.name], cbs=cbs, **o.choose(given)) for o in chosen]
-    if cbs is not None and fits: check_watched(fits)
-    if seed is not None: seed_all(seed + rank_distrib(), self.dls.loaders)
-    self._records, done = {}, {}
-    for fit in fits:
-        fit.seed = seed
-        if saving['save'] or saving['resume']: fit.data = fits[0].data
-        name = fit.phase.name
-        record = self._finished_before(fit) if saving['resume'] else None
-        if record: say(f'{name}: finished before, loaded from {self.phase_file(name).name}')
+    done = {}
+    for name,fit in ((o.phase.name, o) for o in fits):
+        done[name] = self._finished_before(fit) if saving['resume'] else None
+        if done[name]: say(f'{name}: finished before, loaded from {self.phase_file(name).name}')
         else:
             say(name)
-            record = fit.run(**saving)
+            done[name] = fit.run(**saving)
             saving = dict(saving, resume=False)
-        done[name] = record
     return done
 
 # %% ../nbs/04_learner.ipynb #d5bc5ca4
@@ -466,8 +473,8 @@ def show_results(self:AAELearner,
     x, y = strip_normalize(dl).one_batch()[:2]
     x, y = to_images(x[:max_n]), y[:max_n]
     decoded = self.get_preds(dl=[(x, y)], with_decoded=True)[2]
-    model = self.aae.eval()
-    with torch.no_grad(): pics = model.reconstruct(to_device(x, model.mean.device)).cpu()
+    model = self.aae
+    with torch.no_grad(), evaluating(model): pics = model.reconstruct(to_device(x, model.mean.device)).cpu()
     targs, preds = (self.dls.decode_batch((x.cpu(), o), max_n=max_n).itemgot(1) for o in (to_cpu(y), decoded))
     _, axs = plt.subplots(2, len(pics), figsize=figsize or (1.3*len(pics), 3.2), squeeze=False, **kwargs)
     for i,(t,p) in enumerate(zip(targs, preds)):

@@ -58,7 +58,7 @@ def columns(self:Phase,
 # %% ../nbs/03g_phases.ipynb #d3c9bec5
 class GameTurns(Callback):
     "How the two sides of the `AdversarialGame` take turns during one fit"
-    run_valid = False
+    run_valid,_only_train_loop = False,True
     def __init__(self,
         n_disc:int=None, # Discriminator steps in a row; those of the game by default
         n_gen:int=None, # Generator steps in a row; those of the game by default
@@ -208,6 +208,7 @@ class _PhaseMetrics(L):
 def _storing(name):
     "A method of `list`, after which the learner gets what is in the list"
     def change(self, *args, **kwargs):
+        if name in ('extend', '__iadd__'): args = map(listify, args) # one metric will do, as in fastai's list
         res = getattr(list, name)(self.items, *args, **kwargs)
         self.store()
         return self if name == '__iadd__' else res
@@ -229,6 +230,10 @@ class LossAndMetrics:
         elif self._in_loop: self._around = new
         else: self.phase_loss = self.phase_loss.set_pred_loss(getattr(new, 'own', None) or new, self.dls)
 
+    def __call__(self, event_name):
+        if event_name == 'after_loss' and self._around is not None: self._check_around()
+        super().__call__(event_name)
+
     @property
     def metrics(self):
         if self.phase_loss.predicting: return L()
@@ -240,10 +245,19 @@ class LossAndMetrics:
         columns = {id(o) for o in self._columns.values()}
         given = L(new).map(mk_metric)
         own = given.filter(lambda o: id(o) not in columns)
-        added_to = not self.phase_loss.phase.user_metrics and len(own) < len(given)
-        there = self._metrics if added_to else L()
+        hidden = not self.phase_loss.phase.user_metrics and len(own) < len(given)
+        there = self._metrics if hidden or self.phase_loss.predicting else L()
         kept = {id(o) for o in there}
         self._metrics = there + own.filter(lambda o: id(o) not in kept)
+
+# %% ../nbs/03g_phases.ipynb #d5ef8ec1
+@patch
+def _check_around(self:LossAndMetrics):
+    "Refuse what a callback has set as the loss if it hasn't called the phase's"
+    if self.phase_loss.predicting or self.aae.loss_parts or not len(self.yb): return
+    raise ValueError(f"A callback has replaced the loss of the {self.phase_loss.phase.name} phase by {self._around!r}: "
+                     "set `learn.loss_func` before the fit, which changes the prediction loss, or call the old "
+                     "`learn.loss_func` within the new one.")
 
 # %% ../nbs/03g_phases.ipynb #e419c289
 class LossPart(Metric):

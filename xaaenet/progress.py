@@ -15,11 +15,12 @@ from fastai.vision.all import *
 from .names import plot_name, shown_name
 from .model import *
 from .rows import _served
+from .callbacks import _row
 
 # %% ../nbs/03b_progress.ipynb #92749e8e
 class LivePlot(Callback):
     "Base of what is drawn again after each epoch"
-    order,run_valid = ProgressCallback.order+5,False
+    order,run_valid,_only_train_loop = ProgressCallback.order+5,False,True
     def __init__(self,
         show:bool=True # Draw where there is a notebook? `plot` works without
     ): self.show,self.out,self.trained = show,None,False
@@ -36,7 +37,7 @@ def _in_notebook(): return type(ipython_shell()).__name__ not in ('bool', 'Termi
 
 @patch
 def after_epoch(self:LivePlot):
-    if not self.trained or self.learn.phase_loss.predicting: return
+    if not self.trained: return
     self.trained = False
     self.note()
     if self.show and self.learn.logger is not noop and _in_notebook(): self.redraw()
@@ -89,8 +90,10 @@ def after_loss(self:ShowLossParts):
 def note(self:ShowLossParts):
     "Keep the values of an epoch"
     train = {} if self.total is None else dict(zip(self.parts, (self.total/self.steps).tolist()))
-    valid = dict(zip(self.recorder.metric_names[1:-1], self.recorder.values[-1]))
-    train['loss'],valid['loss'] = valid.pop('train_loss', None),valid.pop('valid_loss', None)
+    valid = _row(self.recorder, self.recorder.values[-1])
+    for k in ('train_loss', *(f'train_{o}' for o in list(valid))): # of a metric that the Recorder has for both
+        if k in valid: train[k.removeprefix('train_')] = valid.pop(k)
+    valid['loss'] = valid.pop('valid_loss', None)
     self.history[self.last].append((self.epoch, train, valid))
     self.total = None
 
@@ -303,7 +306,7 @@ class LogMetrics(LivePlot):
 @patch
 def note(self:LogMetrics):
     "Log the values of an epoch"
-    row = zip(self.recorder.metric_names[1:-1], self.recorder.values[-1])
+    row = zip(self.recorder.metric_names[1:], self.recorder.values[-1])
     row = {f'{self.learn.phase}/{k}': float(v) for k,v in row if v is not None}
     if hasattr(self.to, 'log_metrics'): self.to.log_metrics(row, step=self.epoch)
     elif hasattr(self.to, 'add_scalar'):

@@ -11,10 +11,11 @@ __all__ = []
 from contextlib import ExitStack, contextmanager
 
 from fastai.vision.all import *
+from fastai.callback.tracker import TrackerCallback
 
 from .distributed import _with
 from .phases import *
-from .phase_fit import _without_grad
+from .phase_fit import _without, _without_grad
 from .learner import *
 
 # %% ../nbs/04a_rates.ipynb #b0378eee
@@ -35,7 +36,8 @@ def _find_lr(self:AAELearner, phase, num_it, **kwargs):
     spared = phase.default_body_lr(self.pretrained) == 0
     frozen = params(self.aae.encoder) if spared else []
     cbs = L(phase.callbacks() if phase.callbacks else None)
-    with self.in_phase(phase), self.no_bar(), _without_grad(frozen), self.added_cbs(cbs):
+    untracked = _without(self, risinstance(TrackerCallback))
+    with untracked, self.in_phase(phase), self.no_bar(), _without_grad(frozen), self.added_cbs(cbs):
         return self.lr_find(num_it=num_it, show_plot=False, **kwargs)
 
 # %% ../nbs/04a_rates.ipynb #2aa22ca9

@@ -102,6 +102,7 @@ class _Done(NamedTuple):
 class ResumeCallback(Callback):
     "Save the whole state of a fit every so many batches, and go on from there after a crash; for any `Learner`"
     order = 200 # after all others
+    _only_train_loop = True # an `AAELearner` leaves it out of `validate` too
     def __init__(self,
         name:str='resume', # Files are called `{name}-{fit}-{step}.safetensors`, with the fit's number in this process
         every:int=None, # Batches from one checkpoint to the next; by default 100, or more where writing takes long

@@ -289,9 +289,10 @@ def _row_digests(loaders):
     if size > _most: seen, _ = _looked_through(loaders, math.ceil(size/_most))
     paths = [x for x,_ in seen if isinstance(x, str)]
     names = _names(list(dict.fromkeys(paths)))
+    numbers = {o: digest(name) for o,name in names.items()}
     files = sorted(names, key=names.get)
     looked = sorted(set(np.linspace(0, len(files)-1, min(len(files), 256)).astype(int)))
-    x = [digest(names[o]) if isinstance(o, str) else o for o,_ in seen]
+    x = [numbers.get(o, o) for o,_ in seen]
     return x, digest([_look_into(files[i]) for i in looked]), [y for _,y in seen]
 
 # %% ../nbs/02d_same_data.ipynb #1d767448

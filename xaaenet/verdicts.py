@@ -19,6 +19,7 @@ from .tasks import Task, as_task
 from .batches import *
 from .learner import *
 from .latents import *
+from .latents import _read
 from .stats import *
 from .stats import _codes, _sample
 from .reference import *
@@ -249,25 +250,6 @@ class _Rows(NamedTuple):
     meta:pd.DataFrame # A row each, or None
     reference:Reference # For what is unlike the training images
     compared:str # What couldn't be checked about whether they are new, as a sentence
-
-# %% ../nbs/07c_verdicts.ipynb #0fa6540d
-class _KeepImages(Callback):
-    "Keep the images of every batch of a pass, in the order of its loader"
-    run_train = False
-    def before_validate(self): self.images = []
-    def after_pred(self): self.images.append(to_images(self.xb[0], isinstance(self.dl, DataLoader)).cpu())
-
-# %% ../nbs/07c_verdicts.ipynb #2b7c41d6
-def _read(learn, images):
-    "Images of a loader or of items with labels, and their latents, from one pass"
-    if isinstance(images, torch.Tensor):
-        raise ValueError("Images alone have no targets: pass their latents too, or items or a loader with labels.")
-    is_loader = isinstance(images, (DataLoader, torch.utils.data.DataLoader))
-    dl = images if is_loader else learn.dls.test_dl(images, with_labels=True)
-    kept = _KeepImages()
-    with learn.mode_lock, learn.added_cbs(kept): lat = learn.latents(dl=dl)
-    x = torch.cat(kept.images)
-    return x if len(x) == len(lat) else learn.distributed.all_rows(x, len(lat)), lat
 
 # %% ../nbs/07c_verdicts.ipynb #7079ee3d
 def _check_fit_groups(groups, fit_groups):
