@@ -218,8 +218,8 @@ def _check_batches(learn):
 def check_fits(
     fits, # One `PhaseFit`, or those of a call, which share their data
     save:bool=True, # As for `PhaseFit.run`, which follows
-    resume:bool=False,
-    every:int=None,
+    resume:bool=False, # The same
+    every:int=None, # The same
     seed:int=None # Of the call, which `resume` compares
 ):
     "Refuse what can't be trained, and change nothing"
@@ -387,7 +387,10 @@ class Passes:
         for cb in self.cbs.sorted('order'):
             with _with(self, _calling=(*self._calling, cb)): cb(event_name)
 
-    def validation_context(self, cbs=None, inner=False):
+    def validation_context(self,
+        cbs=None, # Callbacks of this pass
+        inner=False # Is it a pass within a fit?
+    ):
         "fastai's, without the callbacks that sit out"
         fastais = super().validation_context(cbs, inner or self._inner)
         return _AllOrNone([_without(self, partial(_sits_out, self)), *fastais.default])
