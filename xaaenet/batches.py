@@ -156,7 +156,7 @@ def _clamp(self:PlainBatches, x):
     "`x` in [0, 1]; how much that changed is noted"
     res = x.clamp(0, 1)
     most = _change(x.detach(), res.detach()).as_subclass(torch.Tensor)
-    self._most = torch.maximum(most, most.new_tensor(self._most))
+    self._most = torch.maximum(most, torch.as_tensor(self._most).to(most))
     return res
 
 # %% ../nbs/01b_batches.ipynb #b1a00025

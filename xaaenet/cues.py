@@ -430,8 +430,9 @@ def cue_table(
     if isinstance(images, torch.Tensor):
         values, chosen = _from_batches(zip(images.split(bs)), names, device or images.device)
     elif isinstance(images, _loaders):
-        dl, _, unchanged = _in_order(images)
-        with unchanged: values, chosen = _from_batches(dl, names, device or 'cpu', isinstance(dl, DataLoader))
+        ordered = _in_order(images)
+        with ordered.unaugmented:
+            values, chosen = _from_batches(ordered.dl, names, device or 'cpu', isinstance(ordered.dl, DataLoader))
     else:
         if all(isinstance(o, (str, Path)) for o in images): index = list(map(shown_name, images))
         chosen = _chosen(names, 3)

@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 
 from fastai.vision.all import *
 
+from .rows import _deals, _epoch, _flat
+
 # %% ../nbs/03d_distributed.ipynb #b8385a59
 def _first_does(f):
     "What `f` returns or raises in the first of several processes, in all"
@@ -126,6 +128,16 @@ def before_train(self:DistributedPhases): self.learn.dl = self.share(self.learn.
 @patch
 def before_validate(self:DistributedPhases): self.learn.dl = self.share(self.learn.dl)
 
+# %% ../nbs/03d_distributed.ipynb #7c299f5e
+def _as_fastai(dl):
+    "A PyTorch loader as one of fastai's, with the rows of its sampler and its own way to make a batch"
+    if not isinstance(dl, torch.utils.data.DataLoader): return dl
+    if isinstance(dl.dataset, torch.utils.data.IterableDataset): return dl
+    epoch = _epoch(dl)
+    return DataLoader(dl.dataset, bs=epoch.bs, n=epoch.n, drop_last=epoch.drop_last, num_workers=dl.num_workers,
+                      pin_memory=dl.pin_memory, timeout=dl.timeout, persistent_workers=dl.persistent_workers,
+                      get_idxs=lambda: list(_flat(_deals(dl))), create_batch=dl.collate_fn)
+
 # %% ../nbs/03d_distributed.ipynb #7c299f5f
 @patch
 def share(self:DistributedPhases,
@@ -134,7 +146,7 @@ def share(self:DistributedPhases,
     "fastai's `DistributedDL`, on whatever device"
     from fastai.distributed import DistributedDL
     if isinstance(dl, DistributedDL): return dl
-    res = DistributedDL(dl, device=self.device)
+    res = DistributedDL(_as_fastai(dl), device=self.device)
     res._broadcast = self.broadcast
     return res
 

@@ -131,10 +131,10 @@ def plan_fit(
     _check_schedule(learn, phase, schedule)
     weights.update({k: given[k] for k in weights if given.get(k) is not None})
     own, game = _own_settings(phase, given, learn.game_of(cbs))
-    numbers = {k: v for k,v in own.items() if isinstance(phase.settings[k], Real)}
-    _check_numbers(common, weights | numbers, schedule)
     fit = PhaseFit(learn, phase, common=common, weights=weights, own=own, game=game, schedule=schedule, cbs=cbs)
     fit.rates # refuses what the groups of parameters don't allow
+    numbers = {k: v for k,v in own.items() if isinstance(phase.settings[k], Real)}
+    _check_numbers(common, weights | numbers, schedule)
     if phase.callbacks: phase.callbacks(**own) # refuses what it can't work with
     return fit
 
@@ -148,7 +148,7 @@ def _learner_settings(learn):
     model, passing = learn.aae, ' at 0x[0-9a-f]+|Sync(?=BatchNorm)|(?<=BatchNorm)[123]d' # addresses; several processes
     network = re.sub(passing, '', nn.Module.__repr__(model))
     return dict(opt_func=_by_code(learn.opt_func), wd=learn.wd, wd_bn_bias=learn.wd_bn_bias, train_bn=learn.train_bn,
-                moms=learn.moms, splitter=_by_code(learn.splitter), pretrained=learn.pretrained,
+                moms=list(learn.moms), splitter=_by_code(learn.splitter), pretrained=learn.pretrained,
                 network=digest([network, model.mean, model.std]))
 
 # %% ../nbs/03i_phase_fit.ipynb #d2efd8de
