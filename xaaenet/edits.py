@@ -265,7 +265,7 @@ def edit_cue(self:AAELearner,
     "Lower and raise one cue of each image, and read the images again"
     others = {n: v for n,v in sd.items() if n != c.name and v > 0}
     editor = _Editor(learn=self, cue=c, unit=sd[c.name], usual=usual, dose=dose, seed=seed,
-                     reference=reference or self.reference(), others=[cues[n] for n in others])
+                     reference=self._own_or(reference), others=[cues[n] for n in others])
     batches = [editor.batch(x[i], lat.logits[i], i) for i in torch.arange(len(x)).split(bs)]
     some = [b for b in batches if len(b.rows)]
     if not some: return Edited.nothing(x)

@@ -202,7 +202,7 @@ def counterfactuals(self:AAELearner,
     bs:int=64 # Pictures at a time
 ) -> Counterfactuals:
     "Walk each image over the decision boundary, decode the way, and read the pictures again"
-    x, reference = self.images(images), reference or self.reference()
+    x, reference = self.images(images), self._own_or(reference)
     kappas = tuple(float(k) for k in kappas)
     z, logits = self.encode(x, bs)
     reconstructions = self.decode(z, bs)

@@ -370,6 +370,14 @@ def reference(self:AAELearner,
     self._reference = _Made(reference, max_n, list(map(_weakly, _parts_of(self.dls))))
     return reference
 
+# %% ../nbs/05b_reference.ipynb #fadd39a1
+@patch
+def _own_or(self:AAELearner, reference):
+    "The `reference` that was passed, if it is of these weights, or the learner's own"
+    if reference is None: return self.reference()
+    reference.check_weights(self.aae)
+    return reference
+
 # %% ../nbs/05b_reference.ipynb #1495bfab
 @patch
 def out_of_distribution(self:AAELearner,
@@ -377,7 +385,7 @@ def out_of_distribution(self:AAELearner,
     reference:Reference=None # That of the learner by default
 ) -> pd.DataFrame: # A row an image
     "Which of `images` are unlike what the model has learned"
-    if reference: reference.check_weights(self.aae)
+    reference = self._own_or(reference)
     x = self.images(images)
     z, _ = self.encode(x)
-    return (reference or self.reference()).out_of_distribution(z, reconstruction_errors(self.decode(z), x))
+    return reference.out_of_distribution(z, reconstruction_errors(self.decode(z), x))

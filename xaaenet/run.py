@@ -195,7 +195,7 @@ def run_model(
     shown = _sample(len(lat), options.max_n, rng)
     some = _spread(rows.groups.codes[shown], options.n_walks, rng)
     measures, small, size = _stream(learn, dl, lat, shown, options.sheets)
-    reference = reference or learn.reference()
+    reference = learn._own_or(reference)
     unlike = _unlike(reference, lat, measures.error)
     walks, pos = [], []
     if len(some): walks, pos = _walk(learn, dl, shown[some].tolist(), lat, options, reference)

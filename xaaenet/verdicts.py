@@ -264,7 +264,7 @@ def _judged(learn, images, lat, *, names, groups, fit_groups, meta, held_out, re
     _check_fit_groups(groups, fit_groups)
     x, lat = _read(learn, images) if lat is None else (learn.images(images), lat)
     if meta is not None: meta = pd.DataFrame(meta).reset_index(drop=True)
-    reference = reference or learn.reference()
+    reference = learn._own_or(reference)
     _check_rows(lat, images=x, meta_rows=meta)
     groups = _codes(groups, len(lat))
     if meta is not None: _meta_columns(meta, taken=_check_names(names) or list(cues))
