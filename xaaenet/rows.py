@@ -42,10 +42,14 @@ def _flat(rows):
     for o in rows: flat += o if is_iter(o) else [o]
     return flat
 
+def _copied(sampler, dataset):
+    "A copy of a sampler, of the same data set; the sampler itself if it holds what can't be copied, such as a lock"
+    try: return deepcopy(sampler, {id(dataset): dataset})
+    except (TypeError, RuntimeError, NotImplementedError): return sampler
+
 def _asked(sampler, dataset):
-    "All that a copy of a sampler gives in one pass; the data set isn't copied"
-    try: sampler = deepcopy(sampler, {id(dataset): dataset})
-    except Exception: pass # it may hold anything
+    "All that a sampler gives in one pass, asked of a copy"
+    sampler = _copied(sampler, dataset)
     return list(islice(sampler, len(sampler)))
 
 def _drawn(draw):
