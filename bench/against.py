@@ -6,7 +6,8 @@ Two processes, one with each package, take steps in turn and never at once, so t
 minute slows both. ResNet34, 8 random images of 176 px, no pretrained weights. Steps are those after a first in a row,
 with the memory of freed tensors kept as `fit` keeps it on a CPU: four of the adversarial phase, which take as long as
 one of any other, since short turns scatter more. The bound is on the median of the ratios of the rounds, this checkout
-to the other.
+to the other. Before it the operators that torch runs in a step are counted, backward included: they don't scatter, so
+they tell a slower step from a machine that was slow.
 """
 
 import os, subprocess, sys, time, warnings
@@ -26,7 +27,16 @@ def work():
     "Take the steps that are asked for, a line each, and print their seconds"
     warnings.filterwarnings('ignore')
     import torch, xaaenet
+    from torch.utils._python_dispatch import TorchDispatchMode
     from xaaenet.all import AAE, keep_memory
+
+    class Operators(TorchDispatchMode):
+        "How many operators run"
+        n = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.n += 1
+            return func(*args, **kwargs or {})
 
     torch.manual_seed(0)
     model = AAE(176, pretrained=False).train()
@@ -40,8 +50,13 @@ def work():
     print(Path(xaaenet.__file__).parent.parent, flush=True)
     with keep_memory():
         for line in sys.stdin:
-            kind = line.strip()
+            verb, kind = line.strip().split(' ', 1)
             step(*kinds[kind])
+            if verb == 'count':
+                with Operators() as counter:
+                    step(*kinds[kind])
+                print(counter.n, flush=True)
+                continue
             steps = 4 if kind == 'adversarial' else 1
             start = time.perf_counter()
             for _ in range(steps):
@@ -61,8 +76,8 @@ class Worker:
         if Path(used) != checkout:
             sys.exit(f'{checkout} has no xaaenet package that can be imported: give the root of a checkout.')
 
-    def seconds(self, kind):
-        print(kind, file=self.process.stdin, flush=True)
+    def ask(self, verb, kind):
+        print(verb, kind, file=self.process.stdin, flush=True)
         return float(self.process.stdout.readline())
 
     def end(self):
@@ -73,12 +88,13 @@ class Worker:
 def measure(table, other, rounds):
     workers = {'this': Worker(here.parent), 'other': Worker(other)}
     for kind in kinds:
-        for w in workers.values():
-            w.seconds(kind)
+        counts = {k: int(w.ask('count', kind)) for k, w in workers.items()}
+        note = f"{counts['this']:,}, other {counts['other']:,}"
+        table.row(f'{kind}, operators', counts['this'] / counts['other'], most=1.03, note=note)
         times = {k: [] for k in workers}
         for i in range(rounds):
             for k in sorted(workers, reverse=i % 2):
-                times[k].append(workers[k].seconds(kind))
+                times[k].append(workers[k].ask('time', kind))
         ratios = [a / b for a, b in zip(times['this'], times['other'], strict=True)]
         seconds = f"{median(times['this']):.3f} s, other {median(times['other']):.3f} s"
         table.row(kind, median(ratios), most=1.03, note=f'{seconds}; rounds {min(ratios):.2f}–{max(ratios):.2f}')
