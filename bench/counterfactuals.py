@@ -105,9 +105,9 @@ def study(learn, judged):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # flagged images stay in
             cfs = learn.counterfactuals(x[on], str(t), kappas=kappas)
-        two = cfs.pictures[:, cfs.k(2.0)]
+        two, needed = cfs.pictures[:, cfs.k(2.0)], cfs.needed.numpy()
         table_ = cfs.df(2.0)
-        cols = {f'holds {k:g}': cfs.holds(k).numpy() for k in kappas} | {
+        cols = {f'holds {k:g}': np.where(needed, cfs.holds(k).numpy(), np.nan) for k in kappas} | {
             f'in z {k:g}': (cfs.said[:, cfs.k(k)].argmax(1) == t).numpy() for k in (1.2, 2.0)
         }
         rows.append(
@@ -132,7 +132,8 @@ def study(learn, judged):
 
 def interval(df, f, n=500):
     "Bootstrap over images, of the mean over pairs: a walk is no draw of its own"
-    weight, rng = 1 / df.groupby(['own', 'target']).image.transform('size'), np.random.RandomState(0)
+    df, rng = df[np.isfinite(f(df).astype(float))], np.random.RandomState(0)
+    weight = 1 / df.groupby(['own', 'target']).image.transform('size')
     by = pd.DataFrame(dict(v=f(df) * weight, w=weight, image=df.image)).groupby('image')[['v', 'w']].sum()
     sums, counts, by = by.v.values, by.w.values, by
     i = rng.randint(len(by), size=(n, len(by)))
@@ -156,6 +157,7 @@ def report(name, results, bound):
         )
     ), pd.concat([d for _, d in results])
     table.say(f'--- {name}: {len(results[0][1])} walks a seed')
+    say('walks that were needed: neither the image nor its reconstruction was the target', [d['holds 2'].notna().mean() for _, d in results])
     for k in kappas:
         say(
             f'validity at κ={k:g}, mean over pairs',
@@ -175,7 +177,7 @@ def report(name, results, bound):
     say('median gain at κ=2, most', [d.gain.median() for _, d in results], most=1.1)
     say(
         'points lost to noise and blur at κ=2',
-        [100 * (d['holds 2'].mean() - d.disturbed.mean()) for _, d in results],
+        [100 * (d['holds 2'].mean() - d.disturbed[d['holds 2'].notna()].mean()) for _, d in results],
         most=3,
     )
     say(

@@ -17,6 +17,7 @@ from fastai.vision.all import *
 from .names import *
 from .tasks import Task, as_task
 from .walks import Walks
+from .model import to_8_bit
 from .checkpoint import _make_room
 from .learner import *
 from .progress import _show
@@ -25,6 +26,8 @@ from .axis import *
 from .axis import _along
 
 # %% ../nbs/06a_explain.ipynb #3bb7a5f9
+_kinds = dict(z='pictures of z', image='walked images') # what the pictures are
+
 @dataclass(eq=False, repr=False)
 class Counterfactuals(Brief):
     "Walks across a decision boundary, decoded and read again"
@@ -43,13 +46,17 @@ class Counterfactuals(Brief):
     task:Task # A task or its name: 'category', 'labels' or 'score'
     reference:Reference # What distances are compared with
     out_of_distribution:pd.DataFrame # Which of the originals are unlike what the model has learned
+    plain:torch.Tensor # The originals' reconstructions D(z), `[n, C, H, W]`
+    logits_plain:torch.Tensor # Theirs, `[n, outputs]`
+    kind:str='z' # What is walked: 'z' alone, or the 'image' itself
 
     def __post_init__(self): self.task = as_task(self.task)
     def __len__(self): return len(self.z)
     def __repr__(self):
         size = '×'.join(map(str, self.images.shape[1:]))
         return (f"Counterfactuals of {counted(len(self), 'image')} of {size}: {counted(self.z.shape[-1], 'dim')}, "
-                f"κ {', '.join(f'{k:g}' for k in self.kappas)}, {outputs_in_words(self.outputs)}")
+                f"κ {', '.join(f'{k:g}' for k in self.kappas)}, {outputs_in_words(self.outputs)}, "
+                f"{_kinds[self.kind]}")
 
 # %% ../nbs/06a_explain.ipynb #85a13607
 @patch
@@ -100,11 +107,23 @@ def gain(self:Counterfactuals,
 
 # %% ../nbs/06a_explain.ipynb #71b60e62
 @patch
-def holds(self:Counterfactuals,
+def reads_target(self:Counterfactuals,
     kappa:float # Strength
 ) -> torch.Tensor: # `[n]` of bools
     "Is the picture read as the target: the class, the other side of the label's boundary or of the score's?"
     return self.task.holds(self._walks, self.logits_again[:,self.k(kappa)])
+
+@patch(as_prop=True)
+def needed(self:Counterfactuals) -> torch.Tensor: # `[n]` of bools
+    "Was something left to walk: is neither the image nor its reconstruction read as the target already?"
+    return ~self.task.holds(self._walks, self.logits) & ~self.task.holds(self._walks, self.logits_plain)
+
+@patch
+def holds(self:Counterfactuals,
+    kappa:float # Strength
+) -> torch.Tensor: # `[n]` of bools; False where no walk was needed
+    "Does the walk make the picture read as the target, which it wasn't before?"
+    return self.reads_target(kappa) & self.needed
 
 # %% ../nbs/06a_explain.ipynb #bcd09a39
 @patch
@@ -143,7 +162,7 @@ def df(self:Counterfactuals,
     move = kappa*self.move
     common = dict(target=self.toward, holds=self.holds(kappa).tolist(), gain=self.gain(kappa).tolist(),
                   distance=move.norm(dim=1).tolist(), distance_latent=self.reference.length(move).tolist())
-    columns = self.task.walk_columns(self._walks, self.logits_again[:,self.k(kappa)], common)
+    columns = self.task.walk_columns(self._walks, self.logits_plain, self.logits_again[:,self.k(kappa)], common)
     columns['closeness'] = self.reference.closeness(self.z, move, self._far_side()).numpy()
     columns['realism'] = self._realism(self.walked(kappa)).numpy()
     return pd.DataFrame({**columns, 'flagged': self.out_of_distribution.because.tolist()})
@@ -163,12 +182,19 @@ def _moves(self:AAELearner, z, to, cov):
 
 # %% ../nbs/06a_explain.ipynb #dc5efbda
 @patch
-def _decoded(self:AAELearner, walked, kappas, reconstructions, bs):
+def _painted(self:AAELearner, x, plain, walked, kappa, kind, bs):
+    "Pictures of the vectors `walked`, `[n, dims]`, in one strength"
+    if kappa == 0: return plain if kind == 'z' else x
+    pictures = self.decode(walked.float(), bs)
+    return pictures if kind == 'z' else to_8_bit((x + pictures - plain).clamp(0, 1))
+
+@patch
+def _decoded(self:AAELearner, x, plain, walked, kappas, kind, bs):
     "Pictures of walked vectors `[n, kappas, dims]`, and their z and logits, each `[n, kappas, ...]`"
     strengths = self._bar(kappas, 'strengths') if len(walked) > bs else kappas
     steps = []
     for i,k in enumerate(strengths):
-        pictures = reconstructions if k == 0 else self.decode(walked[:,i].float(), bs)
+        pictures = self._painted(x, plain, walked[:,i], k, kind, bs)
         steps.append((pictures, *self.encode(pictures, bs)))
     return [torch.stack(o, 1) for o in zip(*steps)]
 
@@ -199,14 +225,16 @@ def counterfactuals(self:AAELearner,
     kappas:tuple=(0, 0.5, 1, 1.5, 2, 3), # Strengths: 1 touches the boundary, 2 is the mirror point
     latent_cov:bool=False, # Measure lengths in the covariance of the latents?
     reference:Reference=None, # That of the learner by default
-    bs:int=64 # Pictures at a time
+    bs:int=64, # Pictures at a time
+    kind:str='z' # 'z': pictures of the walked vectors; 'image': the images, changed by what the walk changes
 ) -> Counterfactuals:
     "Walk each image over the decision boundary, decode the way, and read the pictures again"
+    if kind not in _kinds: raise ValueError(f"`kind` is 'z' or 'image', not {kind!r}.")
     x, reference = self.images(images), self._own_or(reference)
     kappas = tuple(float(k) for k in kappas)
     z, logits = self.encode(x, bs)
-    reconstructions = self.decode(z, bs)
-    unlike = reference.out_of_distribution(z, reconstruction_errors(reconstructions, x, bs))
+    plain = self.decode(z, bs)
+    unlike = reference.out_of_distribution(z, reconstruction_errors(plain, x, bs))
     if unlike.flagged.any(): _warn(_unlike(np.flatnonzero(unlike.flagged), len(x)))
     weight, bias = self.head()
     task, names = self.aae.task, self.output_names()
@@ -214,11 +242,12 @@ def counterfactuals(self:AAELearner,
                           target=target, change=change, threshold=threshold, output=output)
     moves, output = self._moves(z, to, reference.cov if latent_cov else None)
     walked = z.double()[:,None] + torch.tensor(kappas, dtype=torch.float64)[:,None]*moves[:,None]
-    pictures, z_again, logits_again = self._decoded(walked, kappas, reconstructions, bs)
+    pictures, z_again, logits_again = self._decoded(x, plain, walked, kappas, kind, bs)
     return Counterfactuals(
         images=x, z=z, logits=logits, move=moves, output=output, goal=to.goal, kappas=kappas,
         said=walked @ weight.T + bias, pictures=pictures, z_again=z_again, logits_again=logits_again,
-        outputs=names, task=task, reference=reference, out_of_distribution=unlike)
+        outputs=names, task=task, reference=reference, out_of_distribution=unlike,
+        plain=plain, logits_plain=self.encode(plain, bs)[1], kind=kind)
 
 # %% ../nbs/06a_explain.ipynb #13fc829e
 @patch
@@ -232,7 +261,7 @@ def difference(self:Counterfactuals,
     i:int=0, # Row
     kappa:float=2. # Strength
 ) -> torch.Tensor: # `[C, H, W]`
-    "What the walk changes in the picture: D(z′) − D(z)"
+    "What the walk changes: in a picture of z D(z′) − D(z), in a walked image the same within [0, 1]"
     if 0 in self.kappas: return self.pictures[i,self.k(kappa)] - self.pictures[i,self.k(0)]
     raise ValueError("The difference is taken to the picture at κ=0: include 0 in `kappas`.")
 

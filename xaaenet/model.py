@@ -478,6 +478,14 @@ def discriminate(self:AAE,
     "The discriminator's score of `z`"
     return self._disc_logits(z).sigmoid()
 
+# %% ../nbs/01_model.ipynb #a20m0001
+@patch
+def logits(self:AAE,
+    x:torch.Tensor # Images `[B, C, H, W]` in [0, 1]
+) -> torch.Tensor: # `[B, classes]`, in float32
+    "The logits of `x`, through encoder and head alone, with gradients; captum's methods take it as `forward_func`"
+    return self.classify(self.encode(x))
+
 # %% ../nbs/01_model.ipynb #f464ab86
 @patch
 def reconstruct(self:AAE,

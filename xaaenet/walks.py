@@ -43,6 +43,17 @@ def holds(self:Task, walks, # `Walks`
 @patch
 def holds(self:Category, walks, again): return again.argmax(1) == walks.output
 
+# %% ../nbs/00a_walks.ipynb #a20w0002
+@patch
+def own_side(self:Task, walks): # `Walks`
+    "Coefficients `[n, outputs]` and offset `[n]`, float64, by which logits say how far an image is on its own side"
+    zero = torch.zeros_like(walks.start, dtype=torch.float64)
+    offset = self.gap(walks, zero)
+    units = torch.eye(zero.shape[1], dtype=torch.float64)
+    slopes = torch.stack([self.gap(walks, o.expand_as(zero)) for o in units], 1) - offset[:,None]
+    side = self.gap(walks, walks.start).sign()
+    return slopes*side[:,None], offset*side
+
 # %% ../nbs/00a_walks.ipynb #9648bc61
 class Destination(NamedTuple):
     "Where walks go: over the nearest face, into a class, or along an output until the gap is closed"
@@ -135,21 +146,21 @@ def flips(self:Labels, walks, again):
 # %% ../nbs/00a_walks.ipynb #f4a6834a
 @patch
 def walk_columns(self:Task, walks, # `Walks`
-                 again, # Logits of the pictures, `[n, outputs]`
+                 plain, # Logits of the reconstructions, `[n, outputs]`
+                 again, # Logits of the walked pictures, `[n, outputs]`
                  common): # Columns that all tasks have
-    "Columns of a table of walks"
+    "Columns of a table of walks: what the image, its reconstruction, and the walked picture are read as"
     rows = torch.arange(len(again))
-    was, reads = (self.probs(o[rows, walks.output]).tolist() for o in (walks.start, again))
-    return {**common, 'was': was, 'reads': reads}
+    was, began, reads = (self.probs(o[rows, walks.output]).tolist() for o in (walks.start, plain, again))
+    return {**common, 'was': was, 'began': began, 'reads': reads}
 @patch
-def walk_columns(self:Labels, walks, again, common):
-    both = super(Labels, self).walk_columns(walks, again, common)
+def walk_columns(self:Labels, walks, plain, again, common):
+    both = super(Labels, self).walk_columns(walks, plain, again, common)
     return {**both, 'also flipped': [', '.join(o) for o in self.flips(walks, again)]}
 @patch
-def walk_columns(self:Category, walks, again, common):
-    began = self.texts(walks.start.argmax(1), walks.outputs)
-    read, p = self.preds(again), self.sure(again)
-    return {'from': began, **common, 'read as': self.texts(read, walks.outputs), 'probability': p.tolist()}
+def walk_columns(self:Category, walks, plain, again, common):
+    was, began, read = (self.texts(o, walks.outputs) for o in (walks.start.argmax(1), self.preds(plain), self.preds(again)))
+    return {'from': was, **common, 'began as': began, 'read as': read, 'probability': self.sure(again).tolist()}
 
 # %% ../nbs/00a_walks.ipynb #63afff02
 @patch
