@@ -10,6 +10,7 @@ __all__ = ['Attributions']
 # %% ../nbs/06b_attributions.ipynb #c78cd3a2
 from dataclasses import dataclass
 
+from captum.attr import IntegratedGradients
 from fastai.vision.all import *
 
 from .names import *
@@ -40,13 +41,6 @@ def gap(self:Attributions) -> torch.Tensor: # `[n]`, float64
     "What the shares of each image lack to the difference of the decision values"
     return self.decision - self.baseline - self.maps.double().sum((1,2,3))
 
-# %% ../nbs/06b_attributions.ipynb #e938046f
-def _integrated_gradients():
-    "captum's class, which isn't among the library's requirements"
-    try: from captum.attr import IntegratedGradients
-    except ImportError as e: raise ImportError("Attributions need captum: `pip install captum` first.") from e
-    return IntegratedGradients
-
 # %% ../nbs/06b_attributions.ipynb #0d7211bf
 def _maps(gradients, x, base, steps, bs, like):
     "Maps of images against a baseline, both `[n, C, H, W]`, on the CPU; `like` has the model's device and type"
@@ -63,14 +57,14 @@ def attributions(self:AAELearner,
     bs:int=64 # Images at a time, of which an image has `steps`
 ) -> Attributions:
     "Integrated gradients of the value along `axis`, through encoder and head"
-    method, model = _integrated_gradients(), self.aae
+    model = self.aae
     x, axis = self.images(images), axis or self.axis()
     base = torch.as_tensor(baseline, dtype=x.dtype).expand_as(x)
     weight = axis.weight.float().to(model.mean.device)
     def decide(x): return model.encode(x) @ weight + axis.bias
     def values(x): return torch.cat([decide(o.to(weight)) for o in x.split(bs)]).double().cpu()
     with self.mode_lock, evaluating(model):
-        maps = _maps(method(decide), x, base, steps=steps, bs=bs, like=weight)
+        maps = _maps(IntegratedGradients(decide), x, base, steps=steps, bs=bs, like=weight)
         with torch.no_grad(): return Attributions(x, maps, decision=values(x), baseline=values(base), axis=axis)
 
 # %% ../nbs/06b_attributions.ipynb #ce724c96

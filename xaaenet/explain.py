@@ -9,7 +9,7 @@ __all__ = ['Counterfactuals', 'OutOfDistribution']
 
 # %% ../nbs/06a_explain.ipynb #8e711236
 import math, sys, warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import PIL.Image
 from fastai.vision.all import *
@@ -166,6 +166,17 @@ def df(self:Counterfactuals,
     columns['closeness'] = self.reference.closeness(self.z, move, self._far_side()).numpy()
     columns['realism'] = self._realism(self.walked(kappa)).numpy()
     return pd.DataFrame({**columns, 'flagged': self.out_of_distribution.because.tolist()})
+
+# %% ../nbs/06a_explain.ipynb #a20e0003
+@patch
+def take(self:Counterfactuals,
+    rows # Positions
+) -> Counterfactuals:
+    "The walks of some rows"
+    rows = torch.as_tensor(rows, dtype=torch.long)
+    parts = {k: v[rows] for k,v in vars(self).items() if isinstance(v, torch.Tensor)}
+    table = self.out_of_distribution.iloc[rows.numpy()].reset_index(drop=True)
+    return replace(self, **parts, out_of_distribution=table)
 
 # %% ../nbs/06a_explain.ipynb #c7508838
 @patch
