@@ -157,7 +157,8 @@ def report(name, results, bound):
         )
     ), pd.concat([d for _, d in results])
     table.say(f'--- {name}: {len(results[0][1])} walks a seed')
-    say('walks that were needed: neither the image nor its reconstruction was the target', [d['holds 2'].notna().mean() for _, d in results])
+    needed = [d['holds 2'].notna().mean() for _, d in results]
+    say('walks that were needed: neither the image nor its reconstruction was the target', needed)
     for k in kappas:
         say(
             f'validity at κ={k:g}, mean over pairs',

@@ -24,6 +24,7 @@ from xaaenet.phase_files import *
 from xaaenet.phase_fit import *
 from xaaenet.learner import *
 from xaaenet.rates import *
+from xaaenet.start import * # gives the learner its `warm_start`
 from xaaenet.latents import *
 from xaaenet.stats import *
 from xaaenet.reference import *
@@ -32,6 +33,8 @@ from xaaenet.export import * # gives the learner its `export`
 from xaaenet.axis import *
 from xaaenet.explain import *
 from xaaenet.attributions import *
+from xaaenet.where import Where # gives the learner its `where`
+from xaaenet.evidence import EvidenceKept # gives the learner its `evidence_kept`
 from xaaenet.prototypes import *
 from xaaenet.maps import *
 from xaaenet.cues import *

@@ -165,7 +165,8 @@ def evidence_kept(self:AAELearner,
     x = self.images(images)
     cf = counterfactuals if counterfactuals is not None else self.counterfactuals(x, kappas=(0, kappa))
     if where is None: where = self.where(x, counterfactuals=cf, kappa=kappa)
-    if not torch.equal(where.images, x): raise ValueError("The maps are of other images: make both of the same images.")
+    if not torch.equal(where.images, x):
+        raise ValueError("The maps are of other images: make both of the same images.")
     on = where.places()
     read = self._readings(cf, where.values, on, _moved(on, seed))
     carried = read['image'] - read['hidden']
@@ -193,4 +194,6 @@ def join_evidence(
 ) -> EvidenceKept:
     "The evidence of several blocks of images as one"
     tensors = [k for k,v in vars(parts[0]).items() if isinstance(v, torch.Tensor)]
-    return EvidenceKept(**{k: torch.cat([getattr(o, k) for o in parts]) for k in tensors}, units=units, least=parts[0].least)
+    joined = {}
+    for k in tensors: joined[k] = torch.cat([getattr(o, k) for o in parts])
+    return EvidenceKept(**joined, units=units, least=parts[0].least)

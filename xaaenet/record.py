@@ -251,10 +251,10 @@ class Evidence:
     def remedies(self):
         "What is worth trying, the first thing first; none where the pictures pass"
         if self.passed or not self.n: return []
-        poor = ['more epochs of the autoencoder phase', 'more latent dimensions'] if self.likeness < 0.8 else []
-        lost = ['more latent dimensions', 'a larger `rec_weight`'] if not self.kept.low >= self.least else []
-        astray = ['more epochs of the classifier phase', 'a larger `cons_weight`'] if not self.energy.low > 1 else []
-        return list(dict.fromkeys(poor + lost + astray)) or ['more images in the report: the interval is wide']
+        found = ['more epochs of the autoencoder phase'] if self.likeness < 0.8 else []
+        if not self.kept.low >= self.least: found += ['more latent dimensions', 'a larger `rec_weight`']
+        if not self.energy.low > 1: found += ['more epochs of the classifier phase', 'a larger `cons_weight`']
+        return found
 
 # %% ../nbs/08d_record.ipynb #a20d0003
 def _evidence(run):
@@ -294,9 +294,11 @@ class Crossings(Brief):
 def _checks(walks, kappa, units):
     "The checks at one strength, over all walks"
     table = pd.concat([cf.df(kappa) for cf in walks])
-    held, needed = (torch.cat(o).numpy() for o in zip(*((cf.holds(kappa), cf.needed) for cf in walks)))
+    held = torch.cat([cf.holds(kappa) for cf in walks]).numpy()
+    needed = torch.cat([cf.needed for cf in walks]).numpy()
     measures = {k: _quartiles(table[k].values.astype(float)) for k in ('gain', 'closeness', 'realism')}
-    return Checks(share_of(held[needed], None if units is None else units[needed]), **measures)
+    own = None if units is None else units[needed]
+    return Checks(share_of(held[needed], own), **measures)
 
 # %% ../nbs/08d_record.ipynb #4c17cd99
 def _strip(rows, run, options, walks, w, steps=(0, 0.5, 1, 1.5, 2, 3)):
@@ -306,8 +308,15 @@ def _strip(rows, run, options, walks, w, steps=(0, 0.5, 1, 1.5, 2, 3)):
     steps = [options.kappas.index(k) for k in steps if k in options.kappas]
     frames = [Frame(options.kappas[j], w*len(options.kappas)+j, walk.reads[j]) for j in steps]
     at = run.looked.index(w) if w in run.looked else None
-    return Strip(rows.task.way(walk), _row_name(rows.lat, row, options.pictures), rows.targets[row], w, frames, where=at,
-                 kept=math.nan if at is None else float(run.evidence.kept[at]))
+    kept = math.nan if at is None else float(run.evidence.kept[at])
+    return Strip(rows.task.way(walk), _row_name(rows.lat, row, options.pictures), rows.targets[row], w, frames,
+                 where=at, kept=kept)
+
+# %% ../nbs/08d_record.ipynb #a20d0004
+def _shown_walks(run, walks, n):
+    "Walks to show as strips: of those with a map, where there are any"
+    among = run.looked or range(len(walks))
+    return [among[j] for j in _in_steps(len(among), n)]
 
 # %% ../nbs/08d_record.ipynb #656f58a0
 def _crossings(rows, run, options, walks, n=4):
@@ -315,8 +324,7 @@ def _crossings(rows, run, options, walks, n=4):
     if not walks: return None
     units = None if options.units is None else options.units[run.shown[run.walked]]
     still = [w.same for w in walks if w.same is not None]
-    among = run.looked or range(len(walks))
-    some = [among[j] for j in _in_steps(len(among), n)] if options.sheets else ()
+    some = _shown_walks(run, walks, n) if options.sheets else ()
     return Crossings(len(walks), _checks(run.walks, 1., units), _checks(run.walks, 2., units),
                      still=share_of(still, units) if still else None, evidence=_evidence(run),
                      strips=[_strip(rows, run, options, walks, int(w)) for w in some])

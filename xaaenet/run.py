@@ -164,6 +164,13 @@ class Walked(NamedTuple):
     where:Where
     evidence:EvidenceKept
 
+# %% ../nbs/08b_run.ipynb #a20r0004
+def _looked(learn, cf):
+    "Maps and evidence of walks"
+    where = learn.where(cf.images, counterfactuals=cf)
+    return where, learn.evidence_kept(cf.images, cf, where)
+
+# %% ../nbs/08b_run.ipynb #a20r0005
 def _walked(learn, x, options, reference, n, **kwargs):
     "Walks of the images `x`, and evidence of the first `n`"
     with warnings.catch_warnings():
@@ -174,11 +181,6 @@ def _walked(learn, x, options, reference, n, **kwargs):
     pictures = thumbs(cf.pictures.flatten(0, 1), walk_side).unflatten(0, (len(x), -1))
     return Walked(replace(cf, images=thumbs(cf.images, walk_side), pictures=pictures), where, evidence)
 
-def _looked(learn, cf):
-    "Maps and evidence of walks"
-    where = learn.where(cf.images, counterfactuals=cf)
-    return where, learn.evidence_kept(cf.images, cf, where)
-
 # %% ../nbs/08b_run.ipynb #67b77ce9
 def _over(where, image):
     "Hidden windows' map over the image, or over white, as bytes `[n, 3, h, w]`"
@@ -188,6 +190,7 @@ def _over(where, image):
     strength = shares.abs().sqrt()[:,None]
     return thumbs((1 - strength)*paper[:,None] + strength*tint, walk_side)
 
+# %% ../nbs/08b_run.ipynb #a20r0006
 def _walked_pictures(parts, sheets):
     "Pictures of the walks, the images that they begin with, and maps, as far as they may be in the file"
     if not parts or not sheets: return {}

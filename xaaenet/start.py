@@ -25,6 +25,7 @@ def _own_order(dl, seed):
     finally:
         if rng is not None: dl.rng = rng
 
+# %% ../nbs/04d_start.ipynb #a20s0151
 def _some_images(dls, n, seed):
     "Images of training batches until there are `n` or all, on the CPU"
     found, have = [], 0
@@ -34,6 +35,13 @@ def _some_images(dls, n, seed):
             have += len(x)
             if have >= n: break
     return torch.cat(found)[:n]
+
+# %% ../nbs/04d_start.ipynb #a20s0150
+def _check_new(records):
+    "Refuse a learner that has learned something"
+    if records:
+        raise ValueError(f"The {' and '.join(records)} phase has been trained, and a warm start would undo that: make "
+                         "a new learner, and start it before its first phase.")
 
 # %% ../nbs/04d_start.ipynb #f7c0ae5d
 @patch
@@ -45,8 +53,7 @@ def warm_start(self:AAELearner,
     seed:int=0 # Of views and steps
 ) -> float: # Mean squared error of the codes: 0 where z is the codes, 1 where it says nothing of them
     "Begin with the principal components of the training images as z; before the first phase"
-    if self.records: raise ValueError(f"The {' and '.join(self.records)} phase has been trained, and a warm start would "
-                                      "undo that: make a new learner, and start it before its first phase.")
+    _check_new(self.records)
     x = _some_images(self.dls, n, seed)
     with no_random(seed), self.mode_lock:
         return self.aae.warm_start(x, steps, lr=lr, train_encoder=ifnone(train_encoder, not self.pretrained))

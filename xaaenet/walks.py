@@ -159,7 +159,8 @@ def walk_columns(self:Labels, walks, plain, again, common):
     return {**both, 'also flipped': [', '.join(o) for o in self.flips(walks, again)]}
 @patch
 def walk_columns(self:Category, walks, plain, again, common):
-    was, began, read = (self.texts(o, walks.outputs) for o in (walks.start.argmax(1), self.preds(plain), self.preds(again)))
+    classes = walks.start.argmax(1), self.preds(plain), self.preds(again)
+    was, began, read = (self.texts(o, walks.outputs) for o in classes)
     return {'from': was, **common, 'began as': began, 'read as': read, 'probability': self.sure(again).tolist()}
 
 # %% ../nbs/00a_walks.ipynb #63afff02

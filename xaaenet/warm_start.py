@@ -49,13 +49,17 @@ class Codes:
     scale:torch.Tensor # Standard deviation of each score, `[k]`
     size:tuple # (height, width) of the small views
 
-    def to(self, device):
-        "The same on another device"
-        return replace(self, **{k: v.to(device) for k,v in vars(self).items() if isinstance(v, torch.Tensor)})
-
     def __call__(self, x):
         "Codes of images `[n, C, H, W]`, `[n, k]`"
         return (F.adaptive_avg_pool2d(x, self.size).flatten(1) - self.mean) @ self.directions / self.scale
+
+# %% ../nbs/01d_warm_start.ipynb #a20s0302
+@patch
+def to(self:Codes,
+    device # As for tensors
+) -> Codes:
+    "The same on another device"
+    return replace(self, **{k: v.to(device) for k,v in vars(self).items() if isinstance(v, torch.Tensor)})
 
 # %% ../nbs/01d_warm_start.ipynb #f208d778
 def codes_of(
@@ -88,7 +92,8 @@ def learn_codes(self:AAE,
     params = [p for m in parts for p in m.parameters()]
     opt = torch.optim.AdamW(params, lr, betas=(0.9, 0.99), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps, pct_start=0.25)
-    errors = [self._code_step(x[torch.randint(len(x), (bs,))], codes, opt, schedule, train_encoder) for _ in range(steps)]
+    def step(): return self._code_step(x[torch.randint(len(x), (bs,))], codes, opt, schedule, train_encoder)
+    errors = [step() for _ in range(steps)]
     return torch.stack(errors[-max(1, steps//10):]).mean().item()
 
 # %% ../nbs/01d_warm_start.ipynb #50075d6f
@@ -125,14 +130,7 @@ def _identity(layer, k):
     weight[:k] = 0
     for i in range(k): weight[i, i, weight.shape[2]//2, weight.shape[3]//2] = 1
 
-def _take_apart(layer, colours, side):
-    "Let a 1×1 convolution before a pixel shuffle turn patches of `side` into those of half; the new side"
-    conv, half = layer[0][0], max(1, side//2)
-    for c in range(colours):
-        for u in range(half):
-            for v in range(half): _quarters(conv, c, u, v, side, half)
-    return half
-
+# %% ../nbs/01d_warm_start.ipynb #a20s0201
 def _quarters(conv, c, u, v, side, half):
     "Where the four pixels that become channel (c, u, v) come from"
     for a in range(2):
@@ -140,6 +138,15 @@ def _quarters(conv, c, u, v, side, half):
             into = 4*((c*half + u)*half + v) + 2*a + b
             conv.weight[into], conv.bias[into] = 0, 0
             conv.weight[into, (c*side + a*half + u)*side + b*half + v if side > 1 else c] = 1
+
+# %% ../nbs/01d_warm_start.ipynb #a20s0202
+def _take_apart(layer, colours, side):
+    "Let a 1×1 convolution before a pixel shuffle turn patches of `side` into those of half; the new side"
+    conv, half = layer[0][0], max(1, side//2)
+    for c in range(colours):
+        for u in range(half):
+            for v in range(half): _quarters(conv, c, u, v, side, half)
+    return half
 
 # %% ../nbs/01d_warm_start.ipynb #edd4562d
 @contextmanager
@@ -155,49 +162,7 @@ def _norms_keep(layers):
     finally:
         for h in hooks: h.remove()
 
-# %% ../nbs/01d_warm_start.ipynb #16e1996e
-@patch
-def _carry(self:AAE):
-    "Set the decoder's weights so that it takes apart what the first channels carry; its layers, with the carriers of each"
-    side, colours, decoder = self._patch, self.input_channels, self.decoder
-    layers = [(o, colours*side**2) for o in decoder.middle]
-    for block in decoder.blocks:
-        side = _take_apart(block.shuf, colours, side)
-        layers += [(o, colours*side**2) for o in (block.conv1, block.conv2)]
-    if decoder.last_up is not None: side = _take_apart(decoder.last_up, colours, side)
-    for layer,k in layers: _identity(layer, k)
-    last = decoder.to_image[0]
-    last.weight.zero_()
-    last.bias.fill_(-4)
-    for i in range(colours): last.weight[i, i] = 8
-    return layers
-
-# %% ../nbs/01d_warm_start.ipynb #bfe102e9
-@patch
-@torch.no_grad()
-def start_decoder(self:AAE,
-    x:torch.Tensor, # Views `[n, C, H, W]` in [0, 1]
-    bs:int=64 # At a time
-):
-    "Let the decoder begin as the linear picture of z"
-    with evaluating(self): z = torch.cat([self.encode(o.to(self.mean.device)) for o in x.split(bs)])
-    c, h, w = self.feat_shape
-    small = F.adaptive_avg_pool2d(x, (h*self._patch, w*self._patch))
-    carried = F.pixel_unshuffle(small, self._patch).to(z).clamp(0.03, 0.97).logit()/8 + 0.5
-    linear = _least_squares(z, carried.flatten(1))
-    k, projection = carried.shape[1], self.projection[0]
-    projection.weight.view(c, h, w, -1)[:k] = linear[:-1].T.view(k, h, w, -1)
-    projection.bias.view(c, h, w)[:k] = linear[-1].view(k, h, w)
-    with _norms_keep(self._carry()), _fresh_norms(self.decoder): self.decode(z[torch.randperm(len(z))[:256]])
-
-# %% ../nbs/01d_warm_start.ipynb #b4b89a82
-def _least_squares(z, y, ridge=1e-3):
-    "Weights, and a bias in the last row, that give `y` from `z`"
-    a = torch.cat([z, torch.ones_like(z[:,:1])], 1).double()
-    small = torch.full((a.shape[1],), ridge*len(a)*a[:,:-1].var(0).mean().item() + 1e-9).to(a)
-    small[-1] = 0 # the bias is free
-    return torch.linalg.solve(a.T @ a + small.diag(), a.T @ y.double()).to(y)
-
+# %% ../nbs/01d_warm_start.ipynb #a20s0199
 @contextmanager
 def _fresh_norms(module):
     "While it lasts, a pass is one of training, and the statistics of batch norms are those of this pass alone"
@@ -211,6 +176,64 @@ def _fresh_norms(module):
     finally:
         module.train(was)
         for m,momentum in norms: m.momentum = momentum
+
+# %% ../nbs/01d_warm_start.ipynb #b4b89a82
+def _least_squares(z, y, ridge=1e-3):
+    "Weights, and a bias in the last row, that give `y` from `z`"
+    a = torch.cat([z, torch.ones_like(z[:,:1])], 1).double()
+    small = torch.full((a.shape[1],), ridge*len(a)*a[:,:-1].var(0).mean().item() + 1e-9).to(a)
+    small[-1] = 0 # the bias is free
+    return torch.linalg.solve(a.T @ a + small.diag(), a.T @ y.double()).to(y)
+
+# %% ../nbs/01d_warm_start.ipynb #16e1996e
+@patch
+def _carry(self:AAE):
+    "Let the decoder take apart what the first channels carry; its layers, with the number of carriers of each"
+    side, colours, decoder = self._patch, self.input_channels, self.decoder
+    layers = [(o, colours*side**2) for o in decoder.middle]
+    for block in decoder.blocks:
+        side = _take_apart(block.shuf, colours, side)
+        layers += [(o, colours*side**2) for o in (block.conv1, block.conv2)]
+    if decoder.last_up is not None: side = _take_apart(decoder.last_up, colours, side)
+    for layer,k in layers: _identity(layer, k)
+    _to_logits(decoder.to_image[0], colours)
+    return layers
+
+# %% ../nbs/01d_warm_start.ipynb #a20s0203
+def _to_logits(conv, colours):
+    "Let the last convolution turn carriers, which lie in (0, 1), into logits"
+    conv.weight.zero_()
+    conv.bias.fill_(-4)
+    for i in range(colours): conv.weight[i, i] = 8
+
+# %% ../nbs/01d_warm_start.ipynb #a20s0204
+@patch
+def _carried(self:AAE, x):
+    "What the first feature map is to carry of images, `[n, carriers, h, w]` in (0, 1)"
+    _, h, w = self.feat_shape
+    small = F.adaptive_avg_pool2d(x, (h*self._patch, w*self._patch))
+    return F.pixel_unshuffle(small, self._patch).clamp(0.03, 0.97).logit()/8 + 0.5
+
+# %% ../nbs/01d_warm_start.ipynb #a20s0301
+@patch
+def _project(self:AAE, z, carried):
+    "Let the projection write the best linear map from `z` to `carried` into its first channels"
+    (c, h, w), k, projection = self.feat_shape, carried.shape[1], self.projection[0]
+    linear = _least_squares(z, carried.flatten(1))
+    projection.weight.view(c, h, w, -1)[:k] = linear[:-1].T.view(k, h, w, -1)
+    projection.bias.view(c, h, w)[:k] = linear[-1].view(k, h, w)
+
+# %% ../nbs/01d_warm_start.ipynb #bfe102e9
+@patch
+@torch.no_grad()
+def start_decoder(self:AAE,
+    x:torch.Tensor, # Views `[n, C, H, W]` in [0, 1]
+    bs:int=64 # At a time
+):
+    "Let the decoder begin as the linear picture of z"
+    with evaluating(self): z = torch.cat([self.encode(o.to(self.mean.device)) for o in x.split(bs)])
+    self._project(z, self._carried(x).to(z))
+    with _norms_keep(self._carry()), _fresh_norms(self.decoder): self.decode(z[torch.randperm(len(z))[:256]])
 
 # %% ../nbs/01d_warm_start.ipynb #5aa97344
 @patch

@@ -1,4 +1,4 @@
-"""Which places of an image a decision comes from: hidden windows, integrated gradients, and the walk's own change, side by side
+"""Which places of an image a decision comes from: hidden windows, integrated gradients, and the walk's change
 
 Docs: https://xaaenet.github.io/xaaenet/where.html.md"""
 
@@ -41,7 +41,8 @@ def own_values(self:Counterfactuals,
 ) -> Values: # Positive where an image is on the side where its walk begins
     "What the walks change, as a value of each image"
     coefficients, offset = self.task.own_side(self._walks)
-    return Values((coefficients @ weight).float(), (coefficients @ bias + offset).float(), 'its own side of the boundary')
+    values = coefficients @ bias + offset
+    return Values((coefficients @ weight).float(), values.float(), 'its own side of the boundary')
 
 # %% ../nbs/06e_where.ipynb #63b43d21
 @patch
@@ -181,5 +182,6 @@ def plot(self:Where,
     _show(axs[0], self.images[i])
     axs[0].set_title(f'image\n{self.value[i]:.2f} logits', fontsize=9)
     for a,(method,title) in zip(axs[1:], _methods.items()):
-        _overlay(a, self.images[i], self.scaled(method)[i], f"{title}\nmost {getattr(self, method)[i].abs().max():.2g}")
+        most = getattr(self, method)[i].abs().max()
+        _overlay(a, self.images[i], self.scaled(method)[i], f'{title}\nmost {most:.2g}')
     return axs
