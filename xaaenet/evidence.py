@@ -20,6 +20,7 @@ from .learner import *
 from .stats import _codes, _draws, _percentiles
 from .explain import *
 from .where import *
+from .where import _check_same
 
 # %% ../nbs/06f_evidence.ipynb #7af27060
 @patch
@@ -69,16 +70,16 @@ def _moved(on, seed):
     return torch.stack([o.roll((far(h), far(w)), (0, 1)) for o in on])
 
 # %% ../nbs/06f_evidence.ipynb #dd3a7da7
-def _energy(change, on):
-    "Share of the change's squared size on the places, over their share of the image, `[n]`"
-    squared = change.double()**2
-    inside = (squared*on).sum((1,2)) / squared.sum((1,2)).clamp_min(1e-30)
+def _energy(amount, on):
+    "Share of the change's squared size on the places, over their share of the image, `[n]`; NaN where nothing changes"
+    squared = amount.double()**2
+    inside = (squared*on).sum((1,2)) / squared.sum((1,2))
     return inside / on.double().mean((1,2))
 
-def _overlap(change, evidence):
-    "Rank correlation of the change's size with the evidence, `[n]`"
-    side = max(1, min(change.shape[1:])//16)
-    smooth = gaussian_blur(change.abs()[:,None], [4*side+1]*2, [float(side)]*2)[:,0]
+def _overlap(amount, evidence):
+    "Rank correlation of the change's size with the evidence, `[n]`; NaN where one of them is the same everywhere"
+    side = max(1, min(amount.shape[1:])//16)
+    smooth = gaussian_blur(amount[:,None], [4*side+1]*2, [float(side)]*2)[:,0]
     def one(a, b): return spearmanr(a.flatten(), b.flatten()).statistic if a.std() > 0 and b.std() > 0 else math.nan
     return torch.tensor([one(a, b) for a,b in zip(smooth, evidence)], dtype=torch.float64)
 
@@ -120,7 +121,7 @@ def summary(self:EvidenceKept,
     for k in _measures:
         v = getattr(self, k).double().numpy()
         on = np.isfinite(v) & np.isfinite(self.kept.numpy())
-        units = None if self.units is None else self.units[on]
+        units = None if self.units is None else np.unique(self.units[on], return_inverse=True)[1] # without gaps
         draws = _draws(on.sum(), units, n_boot, seed) if on.sum() > 1 else []
         low, high = _percentiles([np.median(v[on][b]) for b in draws])
         rows[k] = dict(median=np.median(v[on]) if on.any() else math.nan, low=low, high=high, n=int(on.sum()))
@@ -134,54 +135,63 @@ def passes(self:EvidenceKept) -> torch.Tensor: # `[n]` of bools; False where not
 
 # %% ../nbs/06f_evidence.ipynb #5a1ec2b4
 @patch(as_prop=True)
-def gate(self:EvidenceKept) -> bool:
+def gate(self:EvidenceKept): # True, False, or None where too few images tell
     "May the pictures of these images be said to show what the model decides by?"
-    table = self.summary()
-    return bool(table.low['kept'] >= self.least and table.low['energy'] > 1)
+    low = self.summary().low[['kept', 'energy']]
+    if not np.isfinite(low).all(): return None
+    return bool(low['kept'] >= self.least and low['energy'] > 1)
 
 # %% ../nbs/06f_evidence.ipynb #3887f2a1
 @patch(as_prop=True)
 def in_words(self:EvidenceKept) -> str:
     "One sentence on whether the pictures show what the model decides by"
-    table = self.summary()
-    n, kept = int(table.n['kept']), table.loc['kept']
+    kept = self.summary().loc['kept']
+    n, gate = int(kept.n), self.gate
     if n == 0: return "No place carries the decision of any of these images, so nothing is said of their pictures."
+    if gate is None: return f"The evidence of {counted(n, 'image')} is too little to say what the pictures keep."
     said = (f"Of the evidence in the images, the pictures keep {kept['median']:.0%} "
             f"(95 % interval {kept.low:.0%} to {kept.high:.0%}; {counted(n, 'image')})")
-    if self.gate: return said + ", and the walks change them there."
-    return said + ": these pictures don't show what the model decides by; the maps beside them show where it looks."
+    if gate: return said + ", and the walks change them there."
+    return said + ": these pictures don't show what the model decides by; `learn.where` shows where it looks."
+
+# %% ../nbs/06f_evidence.ipynb #a20f0201
+def _check_where(where, x, kappa, cf):
+    "Refuse maps, or walks, of other images or of another strength"
+    if not torch.equal(where.images, x):
+        raise ValueError("The maps are of other images: make both of the same images.")
+    if where.kappa != kappa:
+        raise ValueError(f"The maps show the change at κ={where.kappa:g}, and κ={kappa:g} is asked for.")
+    if cf is not None: _check_same(cf, x)
 
 # %% ../nbs/06f_evidence.ipynb #046668a5
 @patch
 def evidence_kept(self:AAELearner,
     images, # A loader, items, or images `[n, C, H, W]` in [0, 1]
-    counterfactuals:Counterfactuals=None, # Walks of the same images; to the nearest other class by default
+    counterfactuals:Counterfactuals=None, # Walks of the same images; those that go with the value by default
     where:Where=None, # Maps of the same images, if they are there
     kappa:float=2., # Strength of the walk that is judged
+    output:str=None, # Class, label or score whose value is explained; each image's own answer by default
     groups=None, # A patient, site, ... a row: intervals keep them whole
     seed:int=0 # Of the random places
 ) -> EvidenceKept:
     "How much of the evidence of each image its picture keeps, and whether the walk changes it"
     x = self.images(images)
-    cf = counterfactuals if counterfactuals is not None else self.counterfactuals(x, kappas=(0, kappa))
-    if where is None: where = self.where(x, counterfactuals=cf, kappa=kappa)
-    if not torch.equal(where.images, x):
-        raise ValueError("The maps are of other images: make both of the same images.")
+    if where is None: where = self.where(x, output, counterfactuals, kappa)
+    _check_where(where, x, kappa, counterfactuals)
     on = where.places()
-    read = self._readings(cf, where.values, on, _moved(on, seed))
+    read = self._readings(x, where.values, on, _moved(on, seed))
     carried = read['image'] - read['hidden']
     local = torch.where(carried > 0.1*read['image'].abs(), carried, math.nan)
     return EvidenceKept(
         kept=(read['pasted'] - read['hidden'])/local, carried=carried, value=read['image'], places=on,
-        elsewhere=(read['image'] - read['elsewhere'])/local, energy=_energy(where.change, on),
-        overlap=_overlap(where.change, where.evidence()), units=_codes(groups, len(x)))
+        elsewhere=(read['image'] - read['elsewhere'])/local, energy=_energy(where.amount, on),
+        overlap=_overlap(where.amount, where.evidence()), units=_codes(groups, len(x)))
 
 # %% ../nbs/06f_evidence.ipynb #1d09b3bf
 @patch
-def _readings(self:AAELearner, cf, values, on, moved):
+def _readings(self:AAELearner, x, values, on, moved):
     "The value of each image as it is, with its evidence hidden, with its picture pasted there, and elsewhere"
-    x = cf.images
-    plain = self.decode(cf.z)
+    plain = self.decode(self.encode(x)[0])
     def read(x): return (self.encode(x)[0]*values.weight).sum(1).double() + values.bias
     def pasted(on): return torch.stack([read(_paste(x, p, on)) for p in disturbed(plain)]).mean(0)
     gone = hidden(x, max(1, min(x.shape[-2:])//4))

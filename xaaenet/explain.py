@@ -20,6 +20,7 @@ from .walks import Walks
 from .model import to_8_bit
 from .checkpoint import _make_room
 from .learner import *
+from .latents import _positions
 from .progress import _show
 from .reference import *
 from .axis import *
@@ -170,10 +171,10 @@ def df(self:Counterfactuals,
 # %% ../nbs/06a_explain.ipynb #a20e0003
 @patch
 def take(self:Counterfactuals,
-    rows # Positions
+    rows # Mask, positions or slice
 ) -> Counterfactuals:
     "The walks of some rows"
-    rows = torch.as_tensor(rows, dtype=torch.long)
+    rows = _positions(rows, len(self))
     parts = {k: v[rows] for k,v in vars(self).items() if isinstance(v, torch.Tensor)}
     table = self.out_of_distribution.iloc[rows.numpy()].reset_index(drop=True)
     return replace(self, **parts, out_of_distribution=table)

@@ -124,6 +124,7 @@ class Walk:
     reads:list # What the picture is read as
     bars:list # Names and probabilities of the classes to draw
     holds:list # Is the picture read as what it was painted for?
+    needed:bool # Was something left to walk: were neither image nor reconstruction the target already?
     gain:list # Reached over asked change
     closeness:list # Length over the way to the nearest real image of the other side
     realism:list # Distance from the middle of the other side's images
@@ -187,6 +188,7 @@ def _walks_of(cf, kappas, at):
     asked = task.probs(cf.said.double())
     read = task.probs(cf.logits_again.double())
     tables = [cf.df(k) for k in kappas]
+    as_asked = torch.stack([cf.reads_target(k) for k in kappas], 1).tolist()
     same = task.same(cf)
     for i,o in enumerate(cf.output.tolist()):
         bars = [[cf.outputs[c], _rounded(read[i,:,c])] for c in task.bars(read[i], cf.logits[i], o)]
@@ -195,7 +197,7 @@ def _walks_of(cf, kappas, at):
                    of=task.walked_name(cf.outputs, o), same=same[i], **checks,
                    asked=_rounded(asked[i,:,o]), read=_rounded(read[i,:,o]),
                    reads=[task.typeset(cf._caption(i, j)) for j in range(len(kappas))],
-                   holds=[bool(t['holds'][i]) for t in tables],
+                   holds=as_asked[i], needed=bool(cf.needed[i]),
                    flag=_because[cf.out_of_distribution.because[i]], at=int(at[i]))
 
 # %% ../nbs/08d_record.ipynb #64841b36
@@ -243,14 +245,14 @@ class Evidence:
     kept:Estimate # Median share of the evidence that the picture keeps, and its interval
     elsewhere:Estimate # Median share that a paste at a random place costs
     energy:Estimate # Median energy of the walk's change at the evidence, over chance
-    passed:bool # May the pictures be said to show what the model decides by?
+    passed:bool # May the pictures be said to show what the model decides by? None where too few images tell
     likeness:float # Median MS-SSIM of picture and image
     least:float=0.5 # Share that a picture has to keep
 
     @property
     def remedies(self):
         "What is worth trying, the first thing first; none where the pictures pass"
-        if self.passed or not self.n: return []
+        if self.passed is not False: return []
         found = ['more epochs of the autoencoder phase'] if self.likeness < 0.8 else []
         if not self.kept.low >= self.least: found += ['more latent dimensions', 'a larger `rec_weight`']
         if not self.energy.low > 1: found += ['more epochs of the classifier phase', 'a larger `cons_weight`']
@@ -288,7 +290,11 @@ class Crossings(Brief):
     @property
     def shows(self):
         "Do the pictures hold what the model reads in the images, and the walks change it?"
-        return self.believable and self.evidence is not None and self.evidence.passed
+        return bool(self.believable and self.evidence is not None and self.evidence.passed)
+    @property
+    def mapped(self):
+        "Has any of the strips a map beside it?"
+        return any(o.where is not None for o in self.strips)
 
 # %% ../nbs/08d_record.ipynb #8311cd34
 def _checks(walks, kappa, units):

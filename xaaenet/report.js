@@ -175,7 +175,7 @@ function showStep() {
   const here = K[k] === 0, g = w.gain[k], c = w.closeness[k], r = w.realism[k];
   $('walk-checks').replaceChildren(
     here && w.same !== null ? check('Read like the image', w.same ? 'yes' : 'no', w.same, 'Does the model say of this picture what it says of the image?')
-      : check(data.task === 'score' ? 'Changed by a step' : 'Read as asked', K[k] < 1 ? '–' : w.holds[k] ? 'yes' : 'no', K[k] < 1 ? null : w.holds[k], K[k] < 1 ? 'Asked for from κ = 1 on.' : data.task === 'score' ? 'Has the score changed by one standard deviation or more, the way it was asked to?' : 'Does the model take the picture for what it was painted to be?'),
+      : check(data.task === 'score' ? 'Changed by a step' : 'Read as asked', K[k] < 1 ? '–' : !w.needed ? 'it was before' : w.holds[k] ? 'yes' : 'no', K[k] < 1 || !w.needed ? null : w.holds[k], K[k] < 1 ? 'Asked for from κ = 1 on.' : data.task === 'score' ? 'Has the score changed by one standard deviation or more, the way it was asked to?' : 'Does the model take the picture for what it was painted to be?'),
     check('Gain', num(g), g === null ? null : g >= .5 && g <= 1.5, 'Reached over asked change; 1 is all of it.'),
     check('Closeness', num(c), here || c === null ? null : c < 1, 'Below 1 the walk is shorter than the way to the nearest real image of the other side.'),
     check('Realism', num(r), here || r === null ? null : r <= 1, data.task === 'category' ? `Up to 1 the picture lies where ${within} of real images of the other class lie.` : `Up to 1 the picture lies where ${within} of all real images lie.`),

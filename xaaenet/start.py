@@ -49,6 +49,7 @@ def warm_start(self:AAELearner,
     n:int=2000, # Most training images
     steps:int=300, # In which the encoder learns the codes
     lr:float=3e-3, # Highest learning rate of these steps
+    bs:int=64, # Views a step
     train_encoder:bool=None, # Or the bottleneck alone? By default a pretrained encoder stays as it is
     seed:int=0 # Of views and steps
 ) -> float: # Mean squared error of the codes: 0 where z is the codes, 1 where it says nothing of them
@@ -56,4 +57,5 @@ def warm_start(self:AAELearner,
     _check_new(self.records)
     x = _some_images(self.dls, n, seed)
     with no_random(seed), self.mode_lock:
-        return self.aae.warm_start(x, steps, lr=lr, train_encoder=ifnone(train_encoder, not self.pretrained))
+        return self.aae.warm_start(x, steps, bs, lr, n_views=3*n//2,
+                                   train_encoder=ifnone(train_encoder, not self.pretrained))

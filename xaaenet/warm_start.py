@@ -8,7 +8,7 @@ Docs: https://xaaenet.github.io/xaaenet/warm_start.html.md"""
 __all__ = ['views', 'Codes', 'codes_of']
 
 # %% ../nbs/01d_warm_start.ipynb #09287c7b
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch, torch.nn as nn, torch.nn.functional as F
@@ -92,35 +92,47 @@ def learn_codes(self:AAE,
     params = [p for m in parts for p in m.parameters()]
     opt = torch.optim.AdamW(params, lr, betas=(0.9, 0.99), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps, pct_start=0.25)
-    def step(): return self._code_step(x[torch.randint(len(x), (bs,))], codes, opt, schedule, train_encoder)
-    errors = [step() for _ in range(steps)]
+    def step(): return self._code_step(x[torch.randint(len(x), (bs,))], codes, opt, schedule)
+    with _training(self.encoder, self.bottleneck): errors = [step() for _ in range(steps)]
+    self.zero_grad(set_to_none=True) # else the first step of the first phase would add its gradient to them
     return torch.stack(errors[-max(1, steps//10):]).mean().item()
 
 # %% ../nbs/01d_warm_start.ipynb #50075d6f
 @patch
-def _code_step(self:AAE, x, codes, opt, schedule, train_encoder):
+def _code_step(self:AAE, x, codes, opt, schedule):
     "One step; the squared error before it"
     x = views(x.to(self.mean.device))
-    with evaluating(self.encoder) if not train_encoder else nullcontext():
-        z = self.encode(x)
     target = codes(x)
-    loss = F.mse_loss(z[:,:target.shape[1]], target)
+    loss = F.mse_loss(self.encode(x)[:,:target.shape[1]], target)
     opt.zero_grad()
     loss.backward()
     opt.step()
     schedule.step()
     return loss.detach()
 
+# %% ../nbs/01d_warm_start.ipynb #a20f0001
+@contextmanager
+def _training(*modules):
+    "Put `modules` into training mode for a while, as they are in the phases, whatever mode each part was in"
+    was = [(o, o.training) for m in modules for o in m.modules()]
+    for m in modules: m.train()
+    try: yield
+    finally:
+        for o,training in was: o.training = training
+
 # %% ../nbs/01d_warm_start.ipynb #f22a8d23
+@patch(as_prop=True)
+def _halvings(self:AAE):
+    "How often the decoder doubles the size"
+    return len(self.decoder.blocks) + (self.decoder.last_up is not None)
+
 @patch(as_prop=True)
 def _patch(self:AAE):
     "Side of the patch in each cell of the first feature map, a power of 2: as large as all channels allow"
-    c, h, w = self.feat_shape
-    rooms = [c] + [min(b.shuf[0][0].out_channels//4, b.n_out) for b in self.decoder.blocks]
-    halvings = len(self.decoder.blocks) + (self.decoder.last_up is not None)
+    rooms = [self.feat_shape[0]] + [min(b.shuf[0][0].out_channels//4, b.n_out) for b in self.decoder.blocks]
     def fits(r): return all(self.input_channels*max(1, r >> i)**2 <= n for i,n in enumerate(rooms))
     r = 1
-    while 2*r <= 2**halvings and 2*r*h <= self.input_size[0] and fits(2*r): r *= 2
+    while 2*r <= 2**self._halvings and fits(2*r): r *= 2
     return r
 
 # %% ../nbs/01d_warm_start.ipynb #daf97cd1
@@ -167,14 +179,12 @@ def _norms_keep(layers):
 def _fresh_norms(module):
     "While it lasts, a pass is one of training, and the statistics of batch norms are those of this pass alone"
     norms = [(m, m.momentum) for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    was = module.training
-    module.train()
     for m,_ in norms:
         m.reset_running_stats()
         m.momentum = None
-    try: yield
+    try:
+        with _training(module): yield
     finally:
-        module.train(was)
         for m,momentum in norms: m.momentum = momentum
 
 # %% ../nbs/01d_warm_start.ipynb #b4b89a82
@@ -210,7 +220,9 @@ def _to_logits(conv, colours):
 @patch
 def _carried(self:AAE, x):
     "What the first feature map is to carry of images, `[n, carriers, h, w]` in (0, 1)"
-    _, h, w = self.feat_shape
+    (_, h, w), whole = self.feat_shape, 2**self._halvings
+    down, right = h*whole - x.shape[-2], w*whole - x.shape[-1]
+    if min(down, right) >= 0: x = F.pad(x, (0, right, 0, down), mode='replicate') # the decoder cuts as much off
     small = F.adaptive_avg_pool2d(x, (h*self._patch, w*self._patch))
     return F.pixel_unshuffle(small, self._patch).clamp(0.03, 0.97).logit()/8 + 0.5
 
@@ -233,7 +245,7 @@ def start_decoder(self:AAE,
     "Let the decoder begin as the linear picture of z"
     with evaluating(self): z = torch.cat([self.encode(o.to(self.mean.device)) for o in x.split(bs)])
     self._project(z, self._carried(x).to(z))
-    with _norms_keep(self._carry()), _fresh_norms(self.decoder): self.decode(z[torch.randperm(len(z))[:256]])
+    with _norms_keep(self._carry()), _fresh_norms(self.decoder): self.decode(z[torch.randperm(len(z))[:4*bs]])
 
 # %% ../nbs/01d_warm_start.ipynb #5aa97344
 @patch
@@ -252,5 +264,5 @@ def warm_start(self:AAE,
     made = torch.cat(made)[:n_views]
     codes = codes_of(made, self.encoding_dims).to(self.mean.device)
     error = self.learn_codes(x, codes, steps, bs, lr, train_encoder)
-    self.start_decoder(made)
+    self.start_decoder(made, bs)
     return error

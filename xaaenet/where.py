@@ -15,6 +15,7 @@ from fastai.vision.all import *
 from torchvision.transforms.functional import gaussian_blur
 
 from .names import *
+from .tasks import *
 from .model import *
 from .learner import *
 from .progress import _show
@@ -97,6 +98,7 @@ class Where(Brief):
     occlusion:torch.Tensor # Fall of the value where a pixel is hidden, in logits, `[n, H, W]`
     gradients:torch.Tensor # Share of each pixel, in logits, `[n, H, W]`
     change:torch.Tensor # Of the walk, mean over the channels, in gray levels from −1 to 1, `[n, H, W]`
+    amount:torch.Tensor # Of that change, root mean square over the channels, so that colours can't cancel, `[n, H, W]`
     value:torch.Tensor # Of each image, `[n]`
     values:Values # What the value is
     kappa:float # Strength of the walk
@@ -118,25 +120,51 @@ def scaled(self:Where,
     maps = getattr(self, method)
     return maps / maps.abs().amax((1,2), keepdim=True).clamp_min(1e-12)
 
+# %% ../nbs/06e_where.ipynb #a20f0102
+@patch
+def walk_along(self:Task, learn, x, output): # Score that is explained
+    "Keywords of `counterfactuals` for walks along `output` of images `x`"
+    k = learn._output(output)
+    spread = learn.encode(x)[1][:,k].double().std().item() if len(x) > 1 else 1.
+    return dict(output=output, change=spread or 1.)
+@patch
+def walk_along(self:Labels, learn, x, output): return dict(target=output)
+@patch
+def walk_along(self:Category, learn, x, output):
+    z, logits = learn.encode(x)
+    own, k = logits.argmax(1), learn._output(output)
+    _, behind = nearest_face(*learn.head(), z)
+    return dict(target=[learn.output_names()[t] for t in torch.where(own == k, behind, k).tolist()])
+
+# %% ../nbs/06e_where.ipynb #a20f0103
+@patch
+def _own_walks(self:AAELearner, x, output, kappa):
+    "Walks that go with the value of `output`, or with each image's own answer"
+    task, names = self.aae.task, self.output_names()
+    if output is None and not task.exclusive: output = task.default_output(names)
+    kwargs = {} if output is None else task.walk_along(self, x, output)
+    return self.counterfactuals(x, kappas=(0, kappa), **kwargs)
+
 # %% ../nbs/06e_where.ipynb #56d5a181
 @patch
 def where(self:AAELearner,
     images, # A loader, items, or images `[n, C, H, W]` in [0, 1]
     output:str=None, # Class, label or score whose value is explained; each image's own answer by default
-    counterfactuals:Counterfactuals=None, # Walks of the same images; to the nearest other class by default
+    counterfactuals:Counterfactuals=None, # Walks of the same images; those that go with the value by default
     kappa:float=2., # Strength of the walk whose change is shown
     windows:tuple=(1/8, 1/4), # Sides of the hidden windows, and scales of the blur, as shares of the shorter side
     steps:int=16, # Of each integral
-    bs:int=256 # Images at a time
+    bs:int=64 # Images at a time
 ) -> Where:
     "Where the model looks, and where the walk changes the picture"
     x = self.images(images)
-    cf = counterfactuals if counterfactuals is not None else self.counterfactuals(x, kappas=(0, kappa))
+    cf = counterfactuals if counterfactuals is not None else self._own_walks(x, output, kappa)
     _check_same(cf, x)
     values = self._values(len(x), output, cf)
     occlusion, gradients, value = self._maps_of(x, values, windows, steps, bs)
-    change = torch.stack([cf.difference(i, kappa).mean(0) for i in range(len(x))])
-    return Where(x, occlusion, gradients, change, value=value, values=values, kappa=kappa)
+    change = torch.stack([cf.difference(i, kappa) for i in range(len(x))])
+    return Where(x, occlusion, gradients, change.mean(1), amount=change.square().mean(1).sqrt(), value=value,
+                 values=values, kappa=kappa)
 
 # %% ../nbs/06e_where.ipynb #1fc8db44
 def _check_same(cf, x):
