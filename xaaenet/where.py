@@ -122,7 +122,9 @@ def scaled(self:Where,
 
 # %% ../nbs/06e_where.ipynb #a20f0102
 @patch
-def walk_along(self:Task, learn, x, output): # Score that is explained
+def walk_along(self:Task, learn, # Trained
+               x, # Images `[n, C, H, W]`
+               output): # That is explained
     "Keywords of `counterfactuals` for walks along `output` of images `x`"
     k = learn._output(output)
     spread = learn.encode(x)[1][:,k].double().std().item() if len(x) > 1 else 1.
