@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch, torch.nn as nn, torch.nn.functional as F
 from fastcore.all import patch
 
+from .names import *
 from .model import *
 
 # %% ../nbs/01d_warm_start.ipynb #056df52c
@@ -41,14 +42,15 @@ def views(
     return moved*(1 - discs) + others*discs
 
 # %% ../nbs/01d_warm_start.ipynb #05ac2ed7
-@dataclass
-class Codes:
+@dataclass(eq=False, repr=False)
+class Codes(Brief):
     "Whitened scores on principal components"
     mean:torch.Tensor # Of the small views, flat
     directions:torch.Tensor # `[pixels, k]`, k at most the dimensions of z
     scale:torch.Tensor # Standard deviation of each score, `[k]`
     size:tuple # (height, width) of the small views
 
+    def __repr__(self): return f"Codes of {counted(len(self.scale), 'component')} of images of {self.size}"
     def __call__(self, x):
         "Codes of images `[n, C, H, W]`, `[n, k]`"
         return (F.adaptive_avg_pool2d(x, self.size).flatten(1) - self.mean) @ self.directions / self.scale
