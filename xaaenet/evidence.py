@@ -147,7 +147,7 @@ def in_words(self:EvidenceKept) -> str:
     "One sentence on whether the pictures show what the model decides by"
     kept = self.summary().loc['kept']
     n, gate = int(kept.n), self.gate
-    if n == 0: return "No place carries the decision of any of these images, so nothing is said of their pictures."
+    if n == 0: return "No place carries the decision in any of these images, so their pictures can't be judged."
     if gate is None: return f"The evidence of {counted(n, 'image')} is too little to say what the pictures keep."
     said = (f"Of the evidence in the images, the pictures keep {kept['median']:.0%} "
             f"(95 % interval {kept.low:.0%} to {kept.high:.0%}; {counted(n, 'image')})")

@@ -194,21 +194,20 @@ def _moves(self:AAELearner, z, to, cov):
 
 # %% ../nbs/06a_explain.ipynb #dc5efbda
 @patch
-def _painted(self:AAELearner, x, plain, walked, kappa, kind, bs):
-    "Pictures of the vectors `walked`, `[n, dims]`, in one strength"
-    if kappa == 0: return plain if kind == 'z' else x
-    pictures = self.decode(walked.float(), bs)
-    return pictures if kind == 'z' else to_8_bit((x + pictures - plain).clamp(0, 1))
-
-@patch
-def _decoded(self:AAELearner, x, plain, walked, kappas, kind, bs):
-    "Pictures of walked vectors `[n, kappas, dims]`, and their z and logits, each `[n, kappas, ...]`"
+def _decoded(self:AAELearner, x, plain, walked, kappas, begun, kind, bs):
+    "Pictures of walked vectors `[n, kappas, dims]`, and their z and logits, each `[n, kappas, ...]`; `begun` is κ=0's"
     strengths = self._bar(kappas, 'strengths') if len(walked) > bs else kappas
     steps = []
     for i,k in enumerate(strengths):
-        pictures = self._painted(x, plain, walked[:,i], k, kind, bs)
-        steps.append((pictures, *self.encode(pictures, bs)))
+        steps.append(begun if k == 0 else self._read_again(x, plain, walked[:,i], kind, bs))
     return [torch.stack(o, 1) for o in zip(*steps)]
+
+@patch
+def _read_again(self:AAELearner, x, plain, walked, kind, bs):
+    "Pictures of the vectors `walked`, `[n, dims]`, and their z and logits"
+    pictures = self.decode(walked.float(), bs)
+    if kind == 'image': pictures = to_8_bit((x + pictures - plain).clamp(0, 1))
+    return pictures, *self.encode(pictures, bs)
 
 # %% ../nbs/06a_explain.ipynb #465b07f6
 class OutOfDistribution(UserWarning):
@@ -246,6 +245,7 @@ def counterfactuals(self:AAELearner,
     kappas = tuple(float(k) for k in kappas)
     z, logits = self.encode(x, bs)
     plain = self.decode(z, bs)
+    begun = dict(z=(plain, *self.encode(plain, bs)), image=(x, z, logits))
     unlike = reference.out_of_distribution(z, reconstruction_errors(plain, x, bs))
     if unlike.flagged.any(): _warn(_unlike(np.flatnonzero(unlike.flagged), len(x)))
     weight, bias = self.head()
@@ -254,12 +254,12 @@ def counterfactuals(self:AAELearner,
                           target=target, change=change, threshold=threshold, output=output)
     moves, output = self._moves(z, to, reference.cov if latent_cov else None)
     walked = z.double()[:,None] + torch.tensor(kappas, dtype=torch.float64)[:,None]*moves[:,None]
-    pictures, z_again, logits_again = self._decoded(x, plain, walked, kappas, kind, bs)
+    pictures, z_again, logits_again = self._decoded(x, plain, walked, kappas, begun[kind], kind, bs)
     return Counterfactuals(
         images=x, z=z, logits=logits, move=moves, output=output, goal=to.goal, kappas=kappas,
         said=walked @ weight.T + bias, pictures=pictures, z_again=z_again, logits_again=logits_again,
         outputs=names, task=task, reference=reference, out_of_distribution=unlike,
-        plain=plain, logits_plain=self.encode(plain, bs)[1], kind=kind)
+        plain=plain, logits_plain=begun['z'][-1], kind=kind)
 
 # %% ../nbs/06a_explain.ipynb #13fc829e
 @patch

@@ -128,12 +128,8 @@ def walk_goals(self:Labels, learn, lat, output, whole):
 # %% ../nbs/08b_run.ipynb #c5856710
 @patch
 def walk_goals(self:Category, learn, lat, output, whole):
-    if output is None: return [(np.arange(len(lat)), {})]
-    _, behind = nearest_face(*learn.head(), lat.z)
-    k = learn._output(output)
-    own = lat.preds == k
-    targets = torch.where(own, behind, torch.full_like(behind, k))
-    return [(np.arange(len(lat)), dict(target=[lat.outputs[t] for t in targets.tolist()]))]
+    kwargs = {} if output is None else dict(target=classes_along(learn, lat.z, lat.preds, output))
+    return [(np.arange(len(lat)), kwargs)]
 
 # %% ../nbs/08b_run.ipynb #efb343cc
 def _batches(goals, bs=8):

@@ -192,10 +192,10 @@ def _fresh_norms(module):
 # %% ../nbs/01d_warm_start.ipynb #b4b89a82
 def _least_squares(z, y, ridge=1e-3):
     "Weights, and a bias in the last row, that give `y` from `z`"
-    a = torch.cat([z, torch.ones_like(z[:,:1])], 1).double()
+    a = torch.cat([z, torch.ones_like(z[:,:1])], 1).cpu().double() # some devices have no double
     small = torch.full((a.shape[1],), ridge*len(a)*a[:,:-1].var(0).mean().item() + 1e-9).to(a)
     small[-1] = 0 # the bias is free
-    return torch.linalg.solve(a.T @ a + small.diag(), a.T @ y.double()).to(y)
+    return torch.linalg.solve(a.T @ a + small.diag(), a.T @ y.cpu().double()).to(y)
 
 # %% ../nbs/01d_warm_start.ipynb #16e1996e
 @patch
