@@ -374,7 +374,8 @@ def fit_phases(self:AAELearner,
     adv_weight:float=None, # Weight of the generator's loss beside it; the model's by default
     cov_weight:float=None, # Weight of the decorrelation of z within the generator's loss; the model's by default
     pred_weight:float=None, # Weight of the prediction loss; the model's by default
-    cons_weight:float=None, # Weight of the consistency of walked pictures; the model's by default, 0 leaves it out
+    swap_weight:float=None, # Weight of the swaps; the model's by default, 0 leaves them out
+    cons_weight:float=None, # Weight of the consistency of walked pictures; the model's by default
     patience:int=None, # Stop a phase after so many epochs without a better one
     resume:bool=False, # Continue where training was cut off, if it was?
     save:bool=True, # Leave checkpoints?
@@ -388,7 +389,7 @@ def fit_phases(self:AAELearner,
     epochs.update({k: kwargs.pop(k) for k in phases if k in kwargs})
     given = dict(lr=ifnone(lr, self.lr), n_disc=n_disc, n_gen=n_gen, adaptive=adaptive, noise=noise, mask=mask,
                  rec_weight=rec_weight, adv_weight=adv_weight, cov_weight=cov_weight, pred_weight=pred_weight,
-                 cons_weight=cons_weight, patience=patience, **kwargs)
+                 swap_weight=swap_weight, cons_weight=cons_weight, patience=patience, **kwargs)
     fits = [self._plan(o, epochs[k], cbs=cbs, **o.choose(given)) for k,o in phases.items() if epochs.get(k)]
     saving = dict(save=save, resume=resume, every=every)
     check_fits(fits, seed=seed, **saving)

@@ -25,6 +25,7 @@ from fastcore.all import patch, ifnone
 from .tasks import as_task, loss_task
 from .outputs import * # gives tasks their `logits`
 from .walks import *
+from .swaps import *
 from .encoders import *
 from .encoders import NoFeatureMap
 
@@ -222,10 +223,12 @@ def reconstruction_loss(
     picture:torch.Tensor, # Pictures `[B, C, H, W]` in [0, 1]
     image:torch.Tensor, # Originals of the same shape
     alpha:float=0.84, # Share of MS-SSIM
-    parts:dict=None # Filled with the two parts, `ms_ssim` and `l1`, if given
-) -> torch.Tensor: # Scalar
+    parts:dict=None, # Filled with the two parts, `ms_ssim` and `l1`, if given
+    reduction:str='mean' # 'mean', or 'none' for a value an image
+) -> torch.Tensor: # Scalar, or `[B]`
     "α(1 − MS-SSIM) + (1 − α)·L1 (Zhao et al. 2017)"
-    sim, l1 = ms_ssim(picture, image), F.l1_loss(picture.float(), image.float())
+    sim, far = ms_ssim(picture, image, reduction), (picture.float() - image.float()).abs()
+    l1 = far.mean() if reduction == 'mean' else far.mean((1,2,3))
     if parts is not None: parts.update(ms_ssim=sim.detach(), l1=l1.detach())
     return alpha*(1 - sim) + (1-alpha)*l1
 
@@ -330,7 +333,8 @@ class AAE(nn.Module):
         adv_weight:float=0.1, # Weight of the generator's loss beside the others
         cov_weight:float=3., # Weight of the decorrelation of z within the generator's loss
         pred_weight:float=1., # Weight of the prediction loss
-        cons_weight:float=0.3, # Weight of the consistency of walked pictures beside it
+        swap_weight:float=1., # Weight of the swaps beside it, from which walks learn where the evidence is
+        cons_weight:float=0., # Weight of the consistency of walked pictures
         task:str=None # 'category', 'labels' (several an image) or 'score'; told from `loss_func` by default
     ):
         super().__init__()
@@ -343,7 +347,8 @@ class AAE(nn.Module):
         self.input_channels,self.encoding_dims,self.classes = input_channels,encoding_dims,classes
         self.gen_train,self.skip_dropout,self.decoding = gen_train,skip_dropout,True
         self.__dict__['pred_loss'] = CrossEntropyLossFlat() if loss_func is None else loss_func
-        self._set_weights(rec=rec_weight, adv=adv_weight, cov=cov_weight, pred=pred_weight, cons=cons_weight)
+        self._set_weights(rec=rec_weight, adv=adv_weight, cov=cov_weight, pred=pred_weight, swap=swap_weight,
+                          cons=cons_weight)
         self._task = as_task(task or loss_task(self.pred_loss))
         self.task.check_outputs(classes, self.pred_loss)
         self._forget()
@@ -604,6 +609,41 @@ def ae_loss_func(self:AAE,
     self.disc_loss_func() # for `loss_parts` alone: in this phase its step is a call of its own
     return self.rec_weight*self.rec_loss_func() + self.adv_weight*self.gen_loss_func()
 
+# %% ../nbs/01_model.ipynb #f062e975
+@contextmanager
+def evaluating(*modules):
+    "Put `modules` into evaluation mode for a while, whatever mode each part of them is in"
+    training = [o for m in modules for o in m.modules() if o.training]
+    for o in training: o.training = False
+    try: yield
+    finally:
+        for o in training: o.training = True
+
+# %% ../nbs/01_model.ipynb #a20m0102
+@patch
+def frozen_logits(self:AAE,
+    x:torch.Tensor # Images `[B, C, H, W]` in [0, 1]
+) -> torch.Tensor: # `[B, outputs]`
+    "Logits of the task's outputs in evaluation mode, with gradients to the images and the encoder, not to the head"
+    with evaluating(self.encoder, self.bottleneck): z = self.encode(x)
+    with torch.autocast(z.device.type, enabled=False):
+        return F.linear(z, *(o.detach() for o in self.task.head(self.head.weight, self.head.offset)))
+
+# %% ../nbs/01_model.ipynb #a20m0103
+@patch
+def swap_loss_func(self:AAE) -> torch.Tensor: # Scalar, 0 where every walked picture is the image with the swap
+    "Swaps: a walk should be painted as the image in which a patch of another makes as much of a change"
+    with torch.no_grad(): logits = self.task.logits(self.classify(self.z))
+    swaps = self.task.swaps(self.frozen_logits, self.input_image, logits)
+    weight, _ = self.task.head(self.head.weight, self.head.offset)
+    axis = swaps.toward @ weight.detach()
+    walked = self.decode(self.z + (swaps.change / axis.pow(2).sum(1).clamp_min(1e-12))[:,None]*axis)
+    far = (walked.float() - swaps.images).abs() + (self.decoder_output.float() - self.input_image).abs()
+    in_patch = (swaps.discs*far).sum((1,2,3)) / swaps.discs.sum((1,2,3)) / far.shape[1]
+    loss = (swaps.share*(reconstruction_loss(walked, swaps.images, reduction='none') + in_patch)).mean()
+    self._note(swap=loss)
+    return loss
+
 # %% ../nbs/01_model.ipynb #6c687ed7
 @patch
 def random_walk(self:AAE,
@@ -616,23 +656,13 @@ def random_walk(self:AAE,
     axis, change = task.random_direction(task.logits(self.classify(z)), weight)
     return z + kappa * (change / axis.pow(2).sum(1).clamp_min(1e-12))[:,None] * axis
 
-# %% ../nbs/01_model.ipynb #f062e975
-@contextmanager
-def evaluating(*modules):
-    "Put `modules` into evaluation mode for a while, whatever mode each part of them is in"
-    training = [o for m in modules for o in m.modules() if o.training]
-    for o in training: o.training = False
-    try: yield
-    finally:
-        for o in training: o.training = True
-
+# %% ../nbs/01_model.ipynb #fdebb7e3
 def to_8_bit(
     x:torch.Tensor # Pictures in [0, 1]
 ) -> torch.Tensor: # Of `x`'s shape
     "Round to what a picture file can hold; the gradient passes straight through"
     return x + ((x.detach()*255).round()/255 - x.detach())
 
-# %% ../nbs/01_model.ipynb #fdebb7e3
 @patch
 def cons_loss_func(self:AAE,
     kappa:float=2. # Strongest walk
@@ -655,10 +685,11 @@ def classif_loss_func(self:AAE,
     output:torch.Tensor, # Logits `[B, classes]`
     target:torch.Tensor # Targets, as the prediction loss wants them
 ) -> torch.Tensor: # Scalar, or one an item where the prediction loss isn't reduced
-    "Classifier phase: reconstruction, game, prediction and consistency"
+    "Classifier phase: reconstruction, game, prediction and swaps"
     pred = self.pred_loss(output, target).as_subclass(torch.Tensor)
     self._note(pred=pred)
     loss = self.ae_loss_func(output) + self.pred_weight*pred
+    if self.swap_weight: loss = loss + self.swap_weight*self.swap_loss_func()
     return loss + self.cons_weight*self.cons_loss_func() if self.cons_weight else loss
 
 # %% ../nbs/01_model.ipynb #e941007d

@@ -87,9 +87,9 @@ _table = (
           callbacks=GameTurns, decoding=False, alternating=True, spares_encoder=True),
     Phase('autoencoder', loss='ae_loss_func', monitor='rec', metrics=('rec', 'adv', 'cov', 'disc', 'ms_ssim', 'swd'),
           weights=('rec', 'adv', 'cov'), callbacks=Denoise),
-    Phase('classifier', loss='classif_loss_func', monitor='pred', optional=('cons',), user_metrics=True,
-          metrics=('rec', 'adv', 'cov', 'pred', 'cons', 'disc', 'ms_ssim', 'swd'),
-          weights=('rec', 'adv', 'cov', 'pred', 'cons')))
+    Phase('classifier', loss='classif_loss_func', monitor='pred', optional=('swap', 'cons'), user_metrics=True,
+          metrics=('rec', 'adv', 'cov', 'pred', 'swap', 'cons', 'disc', 'ms_ssim', 'swd'),
+          weights=('rec', 'adv', 'cov', 'pred', 'swap', 'cons')))
 
 phases = AttrDict({p.name: p for p in _table})
 

@@ -15,18 +15,16 @@ import torch, torch.nn as nn, torch.nn.functional as F
 from fastcore.all import patch
 
 from .names import *
+from .swaps import *
 from .model import *
 
 # %% ../nbs/01d_warm_start.ipynb #056df52c
 def _discs(n, size, share, like):
     "Soft discs at random places, `[n, 1, H, W]`; of a `share` of the rows, 0 in the others"
     h, w = size
-    ys, xs = (torch.arange(o, device=like.device) for o in size)
-    cy, cx, u = torch.rand(3, n, 1, 1, device=like.device)
-    radius = min(h, w)*(0.1 + 0.15*u)
-    far = ((ys[:,None] - cy*h)**2 + (xs - cx*w)**2).sqrt()
-    has = torch.rand(n, 1, 1, device=like.device) < share
-    return (torch.sigmoid(1.5*(radius - far))*has)[:,None]
+    y, x, u = torch.rand(3, n, device=like.device)
+    discs = soft_discs(y*h, x*w, min(size)*(0.1 + 0.15*u), size)
+    return discs*(torch.rand(n, 1, 1, 1, device=like.device) < share)
 
 # %% ../nbs/01d_warm_start.ipynb #93fc064e
 def views(
