@@ -44,7 +44,7 @@ def work():
 
     def step(loss, decoding, cons_weight):
         model.zero_grad(set_to_none=True)
-        model.decoding, model.cons_weight = decoding, cons_weight
+        model.decoding, model.cons_weight, model.swap_weight = decoding, cons_weight, 0
         getattr(model, f'{loss}_loss_func')(model(x), y).backward()
 
     print(Path(xaaenet.__file__).parent.parent, flush=True)

@@ -2,7 +2,7 @@
 
 `python bench/counterfactuals.py [SEEDS]` (three seeds by default: about 20 minutes on two cores)
 
-For each seed a model trained as the demo is, with 20 latent dimensions, and one without the consistency term. On
+For each seed a model trained as the demo is, with 20 latent dimensions, and one without swaps. On
 held-out digits, every ordered pair of classes and every correctly classified image: no image is left out and no
 strength is searched for. Pictures are rounded to 8 bits before they are read again; the target has to win over all
 ten classes. The judge is another network, trained on real images only.
@@ -146,7 +146,7 @@ def seeds(results, f):
 
 
 def report(name, results, bound):
-    "Rows of the table; bounds are for the model with the consistency term"
+    "Rows of the table; bounds are for the model with swaps"
     say, b = (
         lambda label, values, least=None, most=None, note='': table.row(
             label,
@@ -218,7 +218,7 @@ if __name__ == '__main__':
         'accuracy of the independent network on real held-out images',
         (judged(real) == torch.tensor([names.index(y) for _, y in test])).float().mean().item(),
     )
-    for name, kwargs in (('with the consistency term (the default)', {}), ('without it', dict(cons_weight=0.0))):
+    for name, kwargs in (('with swaps (the default)', {}), ('without them', dict(swap_weight=0.0))):
         results, times = [], []
         for s in range(n_seeds):
             start = time.time()

@@ -16,6 +16,7 @@ from fastai.callback.fp16 import AMPMode
 from torchvision.models import resnet34
 
 from .model import *
+from .model import _check_number
 from .onnx import * # gives `AAE` its `to_onnx`
 from .batches import *
 from .data import *
@@ -30,8 +31,10 @@ from .hardware import *
 from .phases import *
 from .phase_files import *
 from .phase_fit import *
+from .start import *
 from .phase_fit import _check_batches, _mended, _undisturbed
-from .progress import _show, plot_name, shown_name
+from .start import *
+from .progress import _label, _show, _show_pair, plot_name, shown_name
 
 # %% ../nbs/04_learner.ipynb #4e2b5911
 class AAELearner(Passes, LossAndMetrics, OneGame, PlainBatches, Learner):
@@ -41,9 +44,10 @@ class AAELearner(Passes, LossAndMetrics, OneGame, PlainBatches, Learner):
         model:AAE, # To be trained
         cbs=None, # Callbacks beside the library's own
         pretrained:bool=False, # Is the encoder pretrained? Then the adversarial phase leaves it alone by default
+        warm_steps:int=300, # Most steps of the warm start; 0 leaves it out
         **kwargs # Passed to `Learner`
     ):
-        self.pretrained = pretrained
+        self.pretrained,self.warm_steps = pretrained,warm_steps
         self.mode_lock = threading.RLock()
         self.phase_loss = PhaseLoss(model)
         self._columns = {} # metrics by the names of their columns
@@ -233,11 +237,13 @@ def aae_learner(
     wd_bn_bias:bool=False, # Apply weight decay to biases and batch norms?
     train_bn:bool=True, # Train the batch norms of frozen groups?
     moms:tuple=(0.95,0.85,0.95), # Momentum of one-cycle schedules
+    warm_steps:int=300, # Most steps of the warm start, before the first phase that paints; 0 leaves it out
     check_files:bool=True, # Read each image file of `dls` once, and refuse all that can't be?
     **kwargs
 ) -> AAELearner:
     "Build a learner of an `AAE` that fits `dls`"
     dls = _readable(dls, check_files)
+    _check_number('warm_steps', warm_steps, 0)
     if seed is not None: seed_all(seed, dls.loaders)
     (x, y, *_), n_out = check_dls(dls, n_out)
     loss_func = _prediction_loss(dls, loss_func)
@@ -247,7 +253,7 @@ def aae_learner(
                 task=task, **kwargs)
     return AAELearner(dls, model, pretrained=pretrained and not isinstance(arch, nn.Module), opt_func=opt_func, lr=lr,
                       splitter=splitter, cbs=cbs, metrics=metrics, path=path, model_dir=model_dir, wd=wd,
-                      wd_bn_bias=wd_bn_bias, train_bn=train_bn, moms=moms)
+                      wd_bn_bias=wd_bn_bias, train_bn=train_bn, moms=moms, warm_steps=warm_steps)
 
 # %% ../nbs/04_learner.ipynb #2f127949
 class _WithDecoder(GetAttr):
@@ -447,17 +453,6 @@ def fit_classifier(self:AAELearner,
 ) -> dict: # What was done, and the best epoch's metrics
     "Classifier phase: predict from z, keep reconstructing, and stay Gaussian"
     return self.fit_phase('classifier', n_epoch, lr, body_lr, **kwargs)
-
-# %% ../nbs/04_learner.ipynb #9a166305
-def _label(o):
-    "Text of a decoded target"
-    if isinstance(o, (list, L)): return ';'.join(map(str, o)) or 'none'
-    if isinstance(o, torch.Tensor): return ', '.join(f'{v:.2f}' for v in o.flatten().tolist())
-    return f'{o:.2f}' if isinstance(o, float) else str(o)
-
-def _show_pair(axs, image, picture):
-    "An image and its reconstruction, `[C, H, W]`, one below the other"
-    for ax,im in zip(axs, (image, picture)): _show(ax, im.as_subclass(torch.Tensor))
 
 # %% ../nbs/04_learner.ipynb #7b516b0d
 @patch

@@ -236,10 +236,11 @@ def reconstruction_loss(
 def decorrelation_loss(
     z:torch.Tensor # Latent vectors `[B, dims]`
 ) -> torch.Tensor: # Scalar, 0 where no two dimensions are correlated
-    "Squared covariances between the dimensions of `z`, summed and divided by their number"
+    "Squared covariances between the dimensions of `z`, summed, over their number and 1 + dims/B"
     z = z - z.mean(0)
-    cov = z.T @ z / len(z)
-    return (cov - cov.diag().diag()).pow(2).sum() / z.shape[1]
+    n, dims = z.shape
+    cov = z.T @ z / n
+    return (cov - cov.diag().diag()).pow(2).sum() / (dims*(1 + dims/n))
 
 # %% ../nbs/01_model.ipynb #1156946c
 def _check_number(name, v, least=1):

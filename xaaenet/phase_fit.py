@@ -149,7 +149,7 @@ def _learner_settings(learn):
     network = re.sub(passing, '', nn.Module.__repr__(model))
     return dict(opt_func=_by_code(learn.opt_func), wd=learn.wd, wd_bn_bias=learn.wd_bn_bias, train_bn=learn.train_bn,
                 moms=list(learn.moms), splitter=_by_code(learn.splitter), pretrained=learn.pretrained,
-                network=digest([network, model.mean, model.std]))
+                warm_steps=learn.warm_steps, network=digest([network, model.mean, model.std]))
 
 # %% ../nbs/03i_phase_fit.ipynb #d2efd8de
 @patch(as_prop=True)
@@ -435,6 +435,7 @@ def run(self:PhaseFit,
     if save: files.forget_from(name, resume)
     self.best.holds = True
     try:
+        self.start_warm(resume)
         with learn.in_phase(self.phase), self.set_up() as rates:
             learn.fit_one_cycle(self.common['epochs'], rates, cbs=cbs, **self.schedule)
         record = self.record()

@@ -219,6 +219,17 @@ def _evenly(n, most):
     "At most `most` of `n` positions, evenly spread"
     return range(n) if n <= most else np.unique(np.linspace(0, n-1, most).round().astype(int))
 
+# %% ../nbs/03b_progress.ipynb #a20p0001
+def _label(o):
+    "Text of a decoded target"
+    if isinstance(o, (list, L)): return ';'.join(map(str, o)) or 'none'
+    if isinstance(o, torch.Tensor): return ', '.join(f'{v:.2f}' for v in o.flatten().tolist())
+    return f'{o:.2f}' if isinstance(o, float) else str(o)
+
+def _show_pair(axs, image, picture):
+    "An image and its reconstruction, `[C, H, W]`, one below the other"
+    for ax,im in zip(axs, (image, picture)): _show(ax, im.as_subclass(torch.Tensor))
+
 # %% ../nbs/03b_progress.ipynb #6ba5aeed
 @patch
 def plot(self:Filmstrip,

@@ -255,7 +255,7 @@ class Evidence:
         if self.passed is not False: return []
         found = ['more epochs of the autoencoder phase'] if self.likeness < 0.8 else []
         if not self.kept.low >= self.least: found += ['more latent dimensions', 'a larger `rec_weight`']
-        if not self.energy.low > 1: found += ['more epochs of the classifier phase', 'a larger `cons_weight`']
+        if not self.energy.low > 1: found += ['more epochs of the classifier phase', 'a larger `swap_weight`']
         return found
 
 # %% ../nbs/08d_record.ipynb #a20d0003

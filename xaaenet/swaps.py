@@ -37,14 +37,14 @@ def opposed(self:Category, logits, k):
 
 # %% ../nbs/00d_swaps.ipynb #a20v0011
 @patch
-def toward(self:Task, logits, # `[B, outputs]`
+def value_toward(self:Task, logits, # `[B, outputs]`
            k, # Output of each row, `[B]`
            j): # Row of its distractor, `[B]`
     "Coefficients of the logits whose sum grows towards the distractor, `[B, outputs]`"
     sign = (logits.gather(1, k[:,None]) < logits[j].gather(1, k[:,None])).to(logits)*2 - 1
     return F.one_hot(k, logits.shape[1])*sign
 @patch
-def toward(self:Category, logits, k, j):
+def value_toward(self:Category, logits, k, j):
     own = F.one_hot(logits.argmax(1), logits.shape[1])
     return (own[j] - own).to(logits)
 
@@ -117,7 +117,7 @@ def swaps(self:Task, read, # Logits `[n, outputs]` of images `[n, C, H, W]`
     if radius is None: radius = 0.1 + 0.15*torch.rand(()).item()
     k = self.random_outputs(logits)
     row, found = nearest_image(x, self.opposed(logits, k))
-    toward = self.toward(logits, k, row)
+    toward = self.value_toward(logits, k, row)
     def value(images): return (read(images)*toward.repeat(len(images)//len(x), 1)).sum(1)
     gain, here, there = pixel_gain(value, x, x[row])
     discs = best_discs(gain, radius*min(x.shape[-2:]))

@@ -99,11 +99,11 @@ def learn_codes(self:AAE,
 
 # %% ../nbs/01d_warm_start.ipynb #50075d6f
 @patch
-def _code_step(self:AAE, x, codes, opt, schedule):
+def _code_step(self:AAE, x, codes, opt, schedule, noise=0.1):
     "One step; the squared error before it"
     x = views(x.to(self.mean.device))
-    target = codes(x)
-    loss = F.mse_loss(self.encode(x)[:,:target.shape[1]], target)
+    target, noisy = codes(x), x + noise*torch.rand_like(x[:,:1,:1,:1])*torch.randn_like(x)
+    loss = F.mse_loss(self.encode(noisy)[:,:target.shape[1]], target)
     opt.zero_grad()
     loss.backward()
     opt.step()
@@ -266,3 +266,10 @@ def warm_start(self:AAE,
     error = self.learn_codes(x, codes, steps, bs, lr, train_encoder)
     self.start_decoder(made, bs)
     return error
+
+# %% ../nbs/01d_warm_start.ipynb #a20s0403
+@patch(as_prop=True)
+def decoder_is_new(self:AAE) -> bool:
+    "Has the decoder seen no batch yet?"
+    norms = [m for m in self.decoder.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
+    return bool(norms) and all(m.num_batches_tracked == 0 for m in norms)
