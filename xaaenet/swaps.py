@@ -20,6 +20,7 @@ def random_outputs(self:Task, logits): # `[B, outputs]`
     "An output for each row, drawn at random, `[B]`"
     return torch.randint(logits.shape[1], (len(logits),), device=logits.device)
 
+# %% ../nbs/00d_swaps.ipynb #a20v0031
 @patch
 def opposed(self:Task, logits, # `[B, outputs]`
             k): # Output of each row, `[B]`
@@ -43,6 +44,8 @@ def value_toward(self:Task, logits, # `[B, outputs]`
     "Coefficients of the logits whose sum grows towards the distractor, `[B, outputs]`"
     sign = (logits.gather(1, k[:,None]) < logits[j].gather(1, k[:,None])).to(logits)*2 - 1
     return F.one_hot(k, logits.shape[1])*sign
+
+# %% ../nbs/00d_swaps.ipynb #a20v0032
 @patch
 def value_toward(self:Category, logits, k, j):
     own = F.one_hot(logits.argmax(1), logits.shape[1])
@@ -87,6 +90,7 @@ def soft_discs(
     edge = torch.as_tensor(radius, device=x.device).reshape(-1, 1, 1) - far
     return torch.sigmoid(1.5*edge)[:,None]
 
+# %% ../nbs/00d_swaps.ipynb #a20v0033
 def best_discs(
     gain:torch.Tensor, # Of each pixel, `[n, 1, H, W]`
     radius:float # In pixels

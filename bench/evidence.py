@@ -1,0 +1,399 @@
+"""Do the pictures hold what the model decides by?
+
+`python bench/evidence.py [SEEDS] [SPOILED]` (five seeds and three spoiled models of each kind by default)
+
+The cohort of `bench/cohort.py` (64 px; real CT, MR and CR patches where `pydicom` and `pydicom-data` are installed):
+640 images of 160 patients to learn from, 240 of 60 patients of another site to measure on. Thin encoder of width 8, all
+else at the library's defaults but the epochs, which are given below. No image is left out but those that the model
+calls healthy: a walk away from a lesion needs one. All of them walk at κ=2, no strength is searched for. The judge is
+another network, trained on real images alone.
+"""
+
+import gzip, resource, sys, time, warnings
+from pathlib import Path
+from statistics import mean
+
+import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
+from captum.attr import LayerGradCam
+from scipy.ndimage import binary_dilation, label
+from sklearn.metrics import roc_auc_score
+
+warnings.filterwarnings('ignore')
+from fastai.vision.all import noop
+from cohort import cohort, lesion_contrast, radii
+from start import fashion
+from xaaenet.all import *
+from xaaenet.demo import demo_dls
+from xaaenet.test_utils import thin_encoder
+from _table import Table  # after fastai's names, of which one is the same
+
+epochs = dict(adversarial=2, autoencoder=8, classifier=20)
+names = 'healthy', 'lesion'
+kinds = 'z', 'image'
+
+
+def pairs(images, classes):
+    "(array, name) of images `[n, H, W]` in [0, 1]"
+    return [((a * 255).round().astype('uint8'), c) for a, c in zip(images, classes, strict=True)]
+
+
+def new_learner(c, seed, **kwargs):
+    "An untrained learner of a cohort, of which every tenth patient chooses the epoch"
+    held = c.patient % 10 == 0
+    classes = np.array(names)[c.lesion.astype(int)]
+    dls = demo_dls(pairs(c.images[~held], classes[~held]), pairs(c.images[held], classes[held]), size=64, bs=32)
+    learn = aae_learner(dls, thin_encoder(1, 8), pretrained=False, seed=seed, **kwargs)
+    learn.logger = noop
+    return learn
+
+
+def trained(c, seed, **kwargs):
+    learn = new_learner(c, seed, **kwargs)
+    with learn.no_bar():
+        learn.fit_phases(**epochs, save=False, seed=seed)
+    return learn
+
+
+# Readers
+
+
+class Judge(nn.Module):
+    "A plain network of another shape, trained on real images alone"
+
+    def __init__(self, n_out=2, width=16):
+        super().__init__()
+
+        def block(i, o):
+            return nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.GroupNorm(4, o), nn.GELU(), nn.MaxPool2d(2))
+
+        self.body = nn.Sequential(block(1, width), block(width, 2 * width), block(2 * width, 4 * width))
+        self.head = nn.Linear(4 * width, n_out)
+
+    def forward(self, x):
+        return self.head(self.body((x - 0.5) / 0.25).amax((2, 3)))
+
+    @torch.no_grad()
+    def value(self, x):
+        self.eval()
+        lo = torch.cat([self(o) for o in x.split(128)])
+        return lo[:, 1] - lo[:, 0]
+
+
+def judge(x, y, seed, steps=600):
+    "Train a judge with shifts, brightness and noise"
+    torch.manual_seed(1000 + seed)
+    net = Judge()
+    opt = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(opt, 3e-3, steps)
+    for _ in range(steps):
+        rows = torch.randint(len(x), (64,))
+        one = x[rows].roll(torch.randint(-4, 5, (2,)).tolist(), (2, 3))
+        one = one * (0.9 + 0.2 * torch.rand(64, 1, 1, 1)) + 0.1 * torch.rand(64, 1, 1, 1) * torch.randn_like(one)
+        loss = F.cross_entropy(net(one.clamp(0, 1)), y[rows])
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        schedule.step()
+    return net
+
+
+def value(learn, x):
+    "Logit of a lesion minus that of none"
+    logits = learn.encode(x)[1]
+    return logits[:, 1] - logits[:, 0]
+
+
+def disturbed(p):
+    "Moved by a pixel, darker, noisy: ways that training doesn't use"
+    moved = p.roll((1, -1), (2, 3)).clamp_min(1e-4) ** 1.15
+    return (moved + 0.03 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+
+
+# Maps
+
+
+def located(maps, c):
+    "Median energy in the lesion over chance, and how often the highest point is within 3 px of it"
+    energy, hit = [], []
+    for a, m in zip(np.abs(maps), c.mask):
+        energy.append((a[m] ** 2).sum() / max((a**2).sum(), 1e-12) / m.mean())
+        hit.append(binary_dilation(m, iterations=3).flat[a.argmax()])
+    return np.median(energy), np.mean(hit)
+
+
+def gradcam(learn, x):
+    "GradCAM at the encoder's last block but one, where its map still has 8×8 cells"
+    model = learn.aae
+    layers = [m for m in model.encoder.modules() if isinstance(m, nn.Conv2d)]
+    shapes, hooks = {}, []
+    for m in layers:
+        hooks.append(m.register_forward_hook(lambda m, i, o: shapes.__setitem__(m, o.shape[-1])))
+    with torch.no_grad():
+        model.eval().logits(x[:2])
+    for h in hooks:
+        h.remove()
+    layer = [m for m in layers if shapes[m] >= 8][-1]
+    cam = LayerGradCam(lambda o: model.logits(o)[:, 1] - model.logits(o)[:, 0], layer).attribute(x)
+    return F.interpolate(cam.relu().detach(), x.shape[-2:], mode='bilinear')[:, 0].numpy()
+
+
+def contrast(p, c):
+    "Lesion's contrast in pictures, over that in the images"
+
+    def of(q):
+        return np.nanmean(lesion_contrast(q, c.mask, c.lungs))
+
+    plain = of(c.clean)
+    return (of(p[:, 0].numpy()) - plain) / (of(c.images) - plain)
+
+
+def high(p):
+    "Power at the highest spatial frequencies"
+    power = torch.fft.fft2(p).abs().pow(2).mean((0, 1))
+    f = torch.fft.fftfreq(p.shape[-1]).abs()
+    return power[torch.maximum(f[:, None], f[None]) > 0.4].mean().item()
+
+
+def one_blob(change, lungs):
+    "Is what was added one blob in a lung field, of a size that lesions have?"
+    found = change > 0.5 * change.max()
+    blobs, n = label(found)
+    sizes = np.bincount(blobs.flat)[1:]
+    main = blobs == 1 + sizes.argmax()
+    radius = np.sqrt(main.sum() / np.pi)
+    alone = sizes.sum() - sizes.max() <= 0.1 * sizes.max()
+    return alone and (main & lungs).sum() > 0.5 * main.sum() and 0.7 * radii[0] <= radius <= 1.1 * radii[1]
+
+
+# One seed
+
+
+def measure(seed):
+    "All figures of one seed, by name"
+    c, t = cohort(160, seed=seed), cohort(60, seed=100 + seed, sites=(2,))
+    x, y = torch.as_tensor(c.images)[:, None], torch.as_tensor(c.lesion).long()
+    start = time.perf_counter()
+    learn = trained(c, seed)
+    res = {'seconds of training': time.perf_counter() - start}
+    xt = torch.as_tensor(t.images)[:, None]
+    said, net = value(learn, xt).numpy(), judge(x, y, seed)
+    res |= {'accuracy': ((said > 0) == t.lesion).mean(), 'AUC': roc_auc_score(t.lesion, said)}
+    res['judge: accuracy'] = ((net.value(xt).numpy() > 0) == t.lesion).mean()
+    rows = np.flatnonzero(t.lesion & (said > 0))
+    res |= removal(learn, net, xt[rows], t[rows]) | addition(learn, xt, t, said)
+    return learn, res
+
+
+def removal(learn, net, x, c):
+    "Walks from a lesion"
+    res = {'lesions called': len(x)}
+    where = learn.where(x)
+    maps = dict(occlusion=where.occlusion.clamp_min(0).numpy(), gradients=where.gradients.numpy())
+    best = {}
+    for name, m in (maps | {'GradCAM': gradcam(learn, x)}).items():
+        best[name], res[f'{name}: point'] = located(m, c)
+        res[f'{name}: energy'] = best[name]
+    plain = learn.decode(learn.encode(x)[0])
+    res |= {'picture: L1': (plain - x).abs().mean().item(), 'picture: contrast': contrast(plain, c)}
+    res['picture: highest frequencies'] = high(plain) / high(x)
+    kept = learn.evidence_kept(x, where=where)
+    res['evidence kept'] = np.nanmedian(kept.kept.numpy())
+    for kind in kinds:
+        cf = learn.counterfactuals(x, kappas=(0, 2), kind=kind)
+        walked = cf.pictures[:, 1]
+        base = plain if kind == 'z' else x
+        energy, res[f'{kind}: point'] = located((walked - base)[:, 0].numpy(), c)
+        res |= {f'{kind}: energy': energy, f'{kind}: energy over the best map': energy / max(best.values())}
+        res[f'{kind}: contrast left'] = contrast(walked, c)
+        for name, read in (('model', lambda o: value(learn, o)), ('judge', net.value)):
+            needed = read(base) > 0
+            for how, p in (('', walked), (', disturbed', disturbed(walked))):
+                res[f'{kind}: {name} reads as healthy{how}'] = (read(p)[needed] < 0).float().mean().item()
+    return res
+
+
+def addition(learn, x, c, said, n=60):
+    "Walks from healthy images"
+    rows = np.flatnonzero(~c.lesion & (said < 0))[:n]
+    cf = learn.counterfactuals(x[rows], kappas=(0, 2))
+    change = (cf.pictures[:, 1] - cf.pictures[:, 0])[:, 0].numpy()
+    return {'added: one blob in a lung': np.mean([one_blob(a, m) for a, m in zip(change, c.lungs[rows])])}
+
+
+# Models that are spoiled on purpose
+
+
+def spoiled(learn, kind, seed):
+    "A copy of `learn` whose pictures don't hold the evidence"
+    torch.manual_seed(seed)
+    bad = learn.aae.__class__(64, 1, classes=2, arch=thin_encoder(1, 8), pretrained=False)
+    mine = {k: v.clone() for k, v in learn.aae.state_dict().items()}
+    if kind == 'dead decoder':
+        fresh = bad.state_dict()
+        mine |= {k: v for k, v in fresh.items() if k.startswith(('projection', 'decoder'))}
+    bad.load_state_dict(mine)
+    if kind == 'no lesion in the picture':
+        _leave_out(bad, cohort(40, seed=300 + seed))
+    return bad
+
+
+def _leave_out(model, c, steps=60):
+    "Train the decoder to paint each image without its lesion"
+    params = [*model.projection.parameters(), *model.decoder.parameters()]
+    opt = torch.optim.AdamW(params, 1e-3)
+    x, clean = (torch.as_tensor(o)[:, None] for o in (c.images, c.clean))
+    model.eval()
+    for _ in range(steps):
+        rows = torch.randint(len(x), (32,))
+        with torch.no_grad():
+            z = model.encode(x[rows])
+        loss = reconstruction_loss(model.decode(z), clean[rows])
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+
+
+def gates(learn, seed, n):
+    "Evidence kept by spoiled models, and how many of them the gate lets through"
+    t = cohort(30, seed=400 + seed)
+    x = torch.as_tensor(t.images)[:, None]
+    x = x[torch.as_tensor(t.lesion) & (value(learn, x) > 0)][:24]
+    res, own = {}, learn.aae.state_dict()
+    own = {k: v.clone() for k, v in own.items()}
+    for kind in ('dead decoder', 'no lesion in the picture'):
+        for i in range(n):
+            learn.aae.load_state_dict(spoiled(learn, kind, 10 * seed + i).state_dict())
+            kept = learn.evidence_kept(x)
+            res.setdefault(f'{kind}: evidence kept', []).append(float(np.nanmedian(kept.kept.numpy())))
+            res.setdefault(f'{kind}: gate open', []).append(kept.gate is True)
+            learn.aae.load_state_dict(own)
+    return {k: mean(v) for k, v in res.items()}
+
+
+# The marker, and Fashion-MNIST's square
+
+
+def marker(seed, share):
+    "Energy of the walk's change on the letter, over chance, in images that carry it"
+    c, t = cohort(160, seed=seed, marker=share), cohort(60, seed=500 + seed, marker=(0.5, 0.5))
+    learn = trained(c, seed)
+    xt = torch.as_tensor(t.images)[:, None]
+    rows = np.flatnonzero(t.marker & (value(learn, xt).numpy() > 0))
+    cf = learn.counterfactuals(xt[rows], kappas=(0, 2))
+    change = (cf.pictures[:, 1] - cf.pictures[:, 0])[:, 0].numpy()
+    inside = [(a[m] ** 2).sum() / (a**2).sum() / m.mean() for a, m in zip(change, t.letter[rows])]
+    return np.median(inside)
+
+
+def squares(seed, planted, n=1000):
+    "Is a square that gives two classes away the first patch of the mean difference map?"
+    rng = np.random.default_rng(seed)
+    every = np.frombuffer(gzip.open(fashion).read(), np.uint8, offset=16).reshape(-1, 28, 28) / 255
+    classes = np.frombuffer(gzip.open(str(fashion).replace('images-idx3', 'labels-idx1')).read(), np.uint8, offset=8)
+    rows = rng.permutation(np.flatnonzero(np.isin(classes, (2, 4))))[: n + 200]  # pullover and coat
+    images = np.pad(every[rows], ((0, 0), (2, 2), (2, 2)))
+    has = (classes[rows] == 4) & (rng.random(len(rows)) < 0.9)
+    if planted:
+        images[has, 2:6, 2:6] = 0.9
+    items = pairs(images, np.array(names)[(classes[rows] == 4).astype(int)])
+    learn = aae_learner(demo_dls(items[200:], items[100:200], size=32, bs=32), thin_encoder(1, 8), pretrained=False)
+    learn.logger = noop
+    with learn.no_bar():
+        learn.fit_phases(**epochs | dict(classifier=10), save=False, seed=seed)
+    x = learn.images(items[:100])
+    x = x[value(learn, x) > 0]
+    cf = learn.counterfactuals(x, kappas=(0, 2))
+    change = (cf.pictures[:, 1] - cf.pictures[:, 0]).abs().mean((0, 1))
+    patch = F.avg_pool2d(change[None, None], 4, 1)[0, 0]
+    at = divmod(patch.argmax().item(), patch.shape[1])
+    return max(abs(at[0] - 2), abs(at[1] - 2)) <= 2
+
+
+# Cost
+
+
+def cost(rounds=5):
+    "Seconds of a classifier step: with swaps, with the consistency term, with neither"
+    torch.manual_seed(0)
+    model = AAE(64, 1, arch=thin_encoder(1, 8), pretrained=False).train()
+    x, y = torch.rand(32, 1, 64, 64), torch.randint(0, 2, (32,))
+    settings = dict(swaps=(1.0, 0.0), consistency=(0.0, 0.3), neither=(0.0, 0.0))
+    took = {k: [] for k in settings}
+    for _ in range(rounds + 1):
+        for k, (model.swap_weight, model.cons_weight) in settings.items():
+            start = time.perf_counter()
+            model.zero_grad(set_to_none=True)
+            model.classif_loss_func(model(x), y).backward()
+            took[k].append(time.perf_counter() - start)
+    return {k: np.median(v[1:]) for k, v in took.items()}
+
+
+bounds = {
+    'z: energy': dict(least=4),
+    'image: energy': dict(least=4),
+    'z: energy over the best map': dict(least=0.9),
+    'image: energy over the best map': dict(least=0.9),
+    'z: point': dict(least=0.9),
+    'image: point': dict(least=0.9),
+    'z: contrast left': dict(most=0.25),
+    'image: contrast left': dict(most=0.25),
+    'added: one blob in a lung': dict(least=0.8),
+    'picture: contrast': dict(least=0.6),
+    'picture: highest frequencies': dict(most=2),
+    'evidence kept': dict(least=0.8),
+    'z: model reads as healthy, disturbed': dict(least=0.95),
+    'image: model reads as healthy, disturbed': dict(least=0.95),
+    'z: judge reads as healthy': dict(least=0.9),
+    'image: judge reads as healthy': dict(least=0.9),
+    'dead decoder: evidence kept': dict(most=0.4),
+    'dead decoder: gate open': dict(most=0.05),
+    'no lesion in the picture: evidence kept': dict(most=0.4),
+    'no lesion in the picture: gate open': dict(most=0.05),
+}
+
+
+def rows(table, found):
+    "A row for each figure: the mean of the seeds, and each"
+    for k in found[0]:
+        each = [f[k] for f in found]
+        table.row(k, mean(each), **bounds.get(k, {}), note='seeds ' + ', '.join(f'{v:.3g}' for v in each))
+
+
+def without_swaps(seed):
+    "Accuracy and AUC of the model that isn't trained on swaps"
+    c, t = cohort(160, seed=seed), cohort(60, seed=100 + seed, sites=(2,))
+    said = value(trained(c, seed, swap_weight=0.0), torch.as_tensor(t.images)[:, None]).numpy()
+    return {'accuracy': ((said > 0) == t.lesion).mean(), 'AUC': roc_auc_score(t.lesion, said)}
+
+
+def compare(table, found):
+    "Accuracy and AUC, with swaps less without"
+    plain = [without_swaps(seed) for seed in range(len(found))]
+    for k in plain[0]:
+        gain = mean(f[k] - p[k] for f, p in zip(found, plain))
+        note = 'without them ' + ', '.join(f'{p[k]:.3f}' for p in plain)
+        table.row(f'{k}, with swaps less without', gain, least=-0.005, note=note)
+
+
+if __name__ == '__main__':
+    n_seeds, n_spoiled = (int(o) for o in (sys.argv[1:] + ['5', '3'][len(sys.argv) - 1 :])[:2])
+    table, found = Table('evidence'), []
+    for seed in range(n_seeds):
+        learn, res = measure(seed)
+        found.append(res | (gates(learn, seed, n_spoiled) if n_spoiled else {}))
+        print(seed, {k: round(float(v), 3) for k, v in found[-1].items()}, flush=True)
+    rows(table, found)
+    took = cost()
+    note = ', '.join(f'{k} {v:.2f} s' for k, v in took.items())
+    ratio = took['swaps'] / took['consistency']
+    table.row('classifier step, swaps over the consistency term', ratio, most=1.5, note=note)
+    table.say(f'peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB')
+    compare(table, found)
+    table.row('marker: energy, with the shortcut', marker(0, (0.05, 0.9)), least=4)
+    table.row('marker: energy, without it', marker(0, (0.5, 0.5)), most=1.5)
+    if fashion.exists():
+        for planted, least, most in ((True, 1, None), (False, None, 0)):
+            share = mean(squares(s, planted) for s in range(n_seeds))
+            what = 'planted' if planted else 'not there'
+            table.row(f'Fashion-MNIST: square found, {what}', share, least=least, most=most)
+    table.end()
