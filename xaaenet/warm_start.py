@@ -91,7 +91,7 @@ def learn_codes(self:AAE,
     parts = [self.encoder, self.bottleneck] if train_encoder else [self.bottleneck]
     params = [p for m in parts for p in m.parameters()]
     opt = torch.optim.AdamW(params, lr, betas=(0.9, 0.99), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps, pct_start=0.25)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps, pct_start=0.3) # 0.25 fails at 4
     def step(): return self._code_step(x[torch.randint(len(x), (bs,))], codes, opt, schedule)
     with _training(self.encoder, self.bottleneck): errors = [step() for _ in range(steps)]
     self.zero_grad(set_to_none=True) # else the first step of the first phase would add its gradient to them
