@@ -71,9 +71,9 @@ def _moved(on, seed):
 
 # %% ../nbs/06f_evidence.ipynb #dd3a7da7
 def _energy(amount, on):
-    "Share of the change's squared size on the places, over their share of the image, `[n]`; NaN where nothing changes"
+    "Share of the change's squared size on the places, over their share of the image, `[n]`; 0 where nothing changes"
     squared = amount.double()**2
-    inside = (squared*on).sum((1,2)) / squared.sum((1,2))
+    inside = (squared*on).sum((1,2)) / squared.sum((1,2)).clamp_min(1e-12)
     return inside / on.double().mean((1,2))
 
 def _overlap(amount, evidence):
@@ -87,7 +87,7 @@ def _overlap(amount, evidence):
 @dataclass(eq=False, repr=False)
 class EvidenceKept(Brief):
     "How much of the evidence of each image its picture keeps, and whether the walk changes it"
-    kept:torch.Tensor # `[n]`: 1 as the image, 0 as a blur; NaN where no place carries the decision
+    kept:torch.Tensor # `[n]`: 1 as the image, 0 as any other image; NaN where no place carries the decision
     carried:torch.Tensor # By the place, in logits, `[n]`
     elsewhere:torch.Tensor # What a paste at a random place costs, as a share of `carried`, `[n]`
     energy:torch.Tensor # Of the walk's change on the place, over chance, `[n]`
@@ -137,7 +137,9 @@ def passes(self:EvidenceKept) -> torch.Tensor: # `[n]` of bools; False where not
 @patch(as_prop=True)
 def gate(self:EvidenceKept): # True, False, or None where too few images tell
     "May the pictures of these images be said to show what the model decides by?"
-    low = self.summary().low[['kept', 'energy']]
+    found = self.summary()
+    if found.n['energy'] > 1 and found['median']['energy'] == 0: return False # most walks change nothing at all
+    low = found.low[['kept', 'energy']]
     if not np.isfinite(low).all(): return None
     return bool(low['kept'] >= self.least and low['energy'] > 1)
 
@@ -179,7 +181,7 @@ def evidence_kept(self:AAELearner,
     if where is None: where = self.where(x, output, counterfactuals, kappa)
     _check_where(where, x, kappa, counterfactuals)
     on = where.places()
-    read = self._readings(x, where.values, on, _moved(on, seed))
+    read = self._readings(x, where, on, _moved(on, seed))
     carried = read['image'] - read['hidden']
     local = torch.where(carried > 0.1*read['image'].abs(), carried, math.nan)
     return EvidenceKept(
@@ -189,13 +191,13 @@ def evidence_kept(self:AAELearner,
 
 # %% ../nbs/06f_evidence.ipynb #1d09b3bf
 @patch
-def _readings(self:AAELearner, x, values, on, moved):
+def _readings(self:AAELearner, x, where, on, moved):
     "The value of each image as it is, with its evidence hidden, with its picture pasted there, and elsewhere"
-    plain = self.decode(self.encode(x)[0])
+    plain, values = self.decode(self.encode(x)[0]), where.values
     def read(x): return (self.encode(x)[0]*values.weight).sum(1).double() + values.bias
     def pasted(on): return torch.stack([read(_paste(x, p, on)) for p in disturbed(plain)]).mean(0)
-    gone = hidden(x, max(1, min(x.shape[-2:])//4))
-    return dict(image=read(x), hidden=read(_paste(x, gone, on)), pasted=pasted(on), elsewhere=pasted(moved))
+    gone = torch.stack([read(_paste(x, o.expand_as(x), on)) for o in where.others]).mean(0)
+    return dict(image=read(x), hidden=gone, pasted=pasted(on), elsewhere=pasted(moved))
 
 # %% ../nbs/06f_evidence.ipynb #a4cca51d
 def join_evidence(

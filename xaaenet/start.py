@@ -18,12 +18,13 @@ from .phase_fit import *
 # %% ../nbs/03j_start.ipynb #ec446b29
 @contextmanager
 def _own_order(dl, seed):
-    "While it lasts, a fastai loader shuffles by a generator of its own"
+    "While it lasts, a fastai loader shuffles by a generator of its own, and may be left half-read"
     rng = getattr(dl, 'rng', None)
     if rng is not None: dl.rng = random.Random(seed)
     try: yield dl
     finally:
         if rng is not None: dl.rng = rng
+        vars(dl).pop('it', None) # fastai's iterator can't be pickled, and stays where reading stops early
 
 # %% ../nbs/03j_start.ipynb #a20s0151
 def _some_images(dls, n, seed):

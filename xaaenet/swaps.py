@@ -53,12 +53,13 @@ def value_toward(self:Category, logits, k, j):
 
 # %% ../nbs/00d_swaps.ipynb #a20v0015
 def nearest_image(
-    x:torch.Tensor, # Images `[B, C, H, W]`
-    able:torch.Tensor # Which rows each row may choose, `[B, B]` of bools
-) -> tuple: # Row of the most similar image, `[B]`, and whether there is one, `[B]` of bools
+    x:torch.Tensor, # Images `[n, C, H, W]`
+    able:torch.Tensor, # Which others each may choose, `[n, others]` of bools
+    others:torch.Tensor=None # Images `[others, C, H, W]`; `x` itself by default
+) -> tuple: # Row of the most similar image, `[n]`, and whether there is one, `[n]` of bools
     "The most similar other image"
-    small = F.adaptive_avg_pool2d(x.float(), 8).flatten(1)
-    far = torch.cdist(small, small).masked_fill(~able, float('inf'))
+    def small(images): return F.adaptive_avg_pool2d(images.float(), 8).flatten(1)
+    far = torch.cdist(small(x), small(x if others is None else others)).masked_fill(~able, float('inf'))
     least, row = far.min(1)
     return row, least.isfinite()
 

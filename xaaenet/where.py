@@ -16,9 +16,11 @@ from torchvision.transforms.functional import gaussian_blur
 
 from .names import *
 from .tasks import *
+from .swaps import *
 from .model import *
 from .learner import *
 from .progress import _show
+from .start import _some_images
 from .axis import *
 from .explain import *
 
@@ -62,6 +64,27 @@ def hidden(
     reach = min(2*side, min(x.shape[-2:]) - 1)
     return gaussian_blur(x, [2*reach+1]*2, [float(side)]*2)
 
+# %% ../nbs/06e_where.ipynb #a20w0102
+@patch
+def _pool(self:AAELearner, x, among, n=512):
+    "Images to hide with: those given, or a sample of the training images, or where there are none `x` itself"
+    if among is not None: return self.images(among)
+    has_train = len(self.dls.loaders) > 0 and len(self.dls.train) > 0
+    return _some_images(self.dls, n, 0) if has_train else x
+
+@patch
+def distractors(self:AAELearner,
+    x:torch.Tensor, # Images `[n, C, H, W]` in [0, 1]
+    values:Values, # That are explained
+    pool:torch.Tensor # Images to choose from, `[m, C, H, W]`
+) -> torch.Tensor: # `[n, C, H, W]`
+    "For each image, the most similar one of `pool` on the other side of its boundary"
+    of_pool = values.weight.cpu() @ self.encode(pool)[0].T + values.bias.cpu()[:,None]
+    own = (self.encode(x)[0]*values.weight.cpu()).sum(1) + values.bias.cpu()
+    row, found = nearest_image(x, own[:,None]*of_pool < 0, pool)
+    blurred = hidden(x, max(1, min(x.shape[-2:])//4))
+    return torch.where(found[:,None,None,None], pool[row], blurred)
+
 # %% ../nbs/06e_where.ipynb #188cf7b8
 def _sides(x, windows):
     "Sides of the windows in pixels"
@@ -71,24 +94,23 @@ def _sides(x, windows):
     return sorted({max(1, round(o*short)) for o in windows})
 
 # %% ../nbs/06e_where.ipynb #6bc26822
-def _occlusion(value, x, values, windows, bs):
+def _occlusion(value, x, fill, values, windows, bs):
     "Mean fall of the value where a window over each pixel is hidden, `[n, H, W]`"
     maps = []
     for side in _sides(x, windows):
         shape, step = (x.shape[1], side, side), (x.shape[1],) + (max(1, side//2),)*2
         maps.append(Occlusion(value).attribute(
-            x, shape, step, baselines=hidden(x, side), perturbations_per_eval=max(1, bs//len(x)),
+            x, shape, step, baselines=fill, perturbations_per_eval=max(1, bs//len(x)),
             additional_forward_args=(values.weight.to(x), values.bias.to(x)))[:,0])
     return torch.stack(maps).mean(0)
 
 # %% ../nbs/06e_where.ipynb #d4ec06e5
-def _gradients(value, x, values, windows, steps, bs):
-    "Integrated gradients against blurred images, over the channels' sum, `[n, H, W]`"
-    maps = [IntegratedGradients(value).attribute(
-                x, baselines=hidden(x, side), n_steps=steps, internal_batch_size=max(bs, len(x)),
-                additional_forward_args=(values.weight.to(x), values.bias.to(x))).detach().sum(1)
-            for side in _sides(x, windows)]
-    return torch.stack(maps).mean(0)
+def _gradients(value, x, fill, values, steps, bs):
+    "Integrated gradients against `fill`, over the channels' sum, `[n, H, W]`"
+    maps = IntegratedGradients(value).attribute(
+        x, baselines=fill, n_steps=steps, internal_batch_size=max(bs, len(x)),
+        additional_forward_args=(values.weight.to(x), values.bias.to(x)))
+    return maps.detach().sum(1)
 
 # %% ../nbs/06e_where.ipynb #26829810
 @dataclass(eq=False, repr=False)
@@ -102,6 +124,8 @@ class Where(Brief):
     value:torch.Tensor # Of each image, `[n]`
     values:Values # What the value is
     kappa:float # Strength of the walk
+    distractors:torch.Tensor # What hides the windows, `[n, C, H, W]`
+    others:torch.Tensor # Some training images, drawn at random, `[k, C, H, W]`
 
     def __len__(self): return len(self.images)
     def __repr__(self):
@@ -163,19 +187,22 @@ def where(self:AAELearner,
     output:str=None, # Class, label or score whose value is explained; each image's own answer by default
     counterfactuals:Counterfactuals=None, # Walks of the same images; those that go with the value by default
     kappa:float=2., # Strength of the walk whose change is shown
-    windows:tuple=(1/8, 1/4), # Sides of the hidden windows, and scales of the blur, as shares of the shorter side
-    steps:int=16, # Of each integral
-    bs:int=64 # Images at a time
+    windows:tuple=(1/8, 1/4), # Sides of the hidden windows, as shares of the shorter side
+    steps:int=32, # Of the integral
+    bs:int=64, # Images at a time
+    among=None # Images to hide with: a loader, items or images; a sample of the training images by default
 ) -> Where:
     "Where the model looks, and where the walk changes the picture"
     x = self.images(images)
     cf = counterfactuals if counterfactuals is not None else self._own_walks(x, output, kappa)
     _check_same(cf, x)
     values = self._values(len(x), output, cf)
-    occlusion, gradients, value = self._maps_of(x, values, windows, steps, bs)
+    pool = self._pool(x, among)
+    fill = self.distractors(x, values, pool)
+    occlusion, gradients, value = self._maps_of(x, fill, values, windows, steps, bs)
     change = torch.stack([cf.difference(i, kappa) for i in range(len(x))])
     return Where(x, occlusion, gradients, change.mean(1), amount=change.square().mean(1).sqrt(), value=value,
-                 values=values, kappa=kappa)
+                 values=values, kappa=kappa, distractors=fill, others=pool[:8])
 
 # %% ../nbs/06e_where.ipynb #1fc8db44
 def _check_same(cf, x):
@@ -185,18 +212,18 @@ def _check_same(cf, x):
 
 # %% ../nbs/06e_where.ipynb #1d3b3654
 @patch
-def _maps_of(self:AAELearner, x, values, windows, steps, bs, block=16):
+def _maps_of(self:AAELearner, x, fill, values, windows, steps, bs, block=16):
     "Maps by hidden windows, by integrated gradients, and the values, on the CPU"
     model = self.aae
     def value(x, weight, bias): return (model.encode(x)*weight).sum(1) + bias
     res = []
     with self.mode_lock, evaluating(model):
         for rows in torch.arange(len(x)).split(block):
-            one, own = x[rows].to(model.mean.device), values[rows]
+            one, hides, own = x[rows].to(model.mean), fill[rows].to(model.mean), values[rows]
             with torch.no_grad():
                 now = value(one, own.weight.to(one), own.bias.to(one))
-                occlusion = _occlusion(value, one, own, windows, bs)
-            gradients = _gradients(value, one, own, windows, steps, bs)
+                occlusion = _occlusion(value, one, hides, own, windows, bs)
+            gradients = _gradients(value, one, hides, own, steps, bs)
             res.append([o.float().cpu() for o in (occlusion, gradients, now)])
     return [torch.cat(o) for o in zip(*res)]
 
