@@ -185,7 +185,7 @@ def evidence_kept(self:AAELearner,
     carried = read['image'] - read['hidden']
     local = torch.where(carried > 0.1*read['image'].abs(), carried, math.nan)
     return EvidenceKept(
-        kept=(read['pasted'] - read['hidden'])/local, carried=carried, value=read['image'], places=on,
+        kept=1 - (read['image'] - read['pasted']).abs()/local, carried=carried, value=read['image'], places=on,
         elsewhere=(read['image'] - read['elsewhere'])/local, energy=_energy(where.amount, on),
         overlap=_overlap(where.amount, where.evidence()), units=_codes(groups, len(x)))
 

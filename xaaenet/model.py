@@ -631,6 +631,12 @@ def frozen_logits(self:AAE,
         return F.linear(z, *(o.detach() for o in self.task.head(self.head.weight, self.head.offset)))
 
 # %% ../nbs/01_model.ipynb #a20m0103
+def _patch_errors(before, after, swaps, x):
+    "Mean absolute error within the patch: of the picture, of the walked picture, and of the change, `[B]`"
+    picture, walked = before.float() - x, after.float() - swaps.images
+    far = picture.abs() + walked.abs() + (walked - picture).abs()
+    return (swaps.discs*far).sum((1,2,3)) / swaps.discs.sum((1,2,3)) / x.shape[1]
+
 @patch
 def swap_loss_func(self:AAE) -> torch.Tensor: # Scalar, 0 where every walked picture is the image with the swap
     "Swaps: a walk should be painted as the image in which a patch of another makes as much of a change"
@@ -639,8 +645,7 @@ def swap_loss_func(self:AAE) -> torch.Tensor: # Scalar, 0 where every walked pic
     weight, _ = self.task.head(self.head.weight, self.head.offset)
     axis = swaps.toward @ weight.detach()
     walked = self.decode(self.z + (swaps.change / axis.pow(2).sum(1).clamp_min(1e-12))[:,None]*axis)
-    far = (walked.float() - swaps.images).abs() + (self.decoder_output.float() - self.input_image).abs()
-    in_patch = (swaps.discs*far).sum((1,2,3)) / swaps.discs.sum((1,2,3)) / far.shape[1]
+    in_patch = _patch_errors(self.decoder_output, walked, swaps, self.input_image)
     loss = (swaps.share*(reconstruction_loss(walked, swaps.images, reduction='none') + in_patch)).mean()
     self._note(swap=loss)
     return loss
