@@ -1,4 +1,4 @@
-"""`learn.second_reader()`: a small network of its own, trained on real images alone, that reads walked pictures beside the model
+"""`learn.second_reader()`: a small network of its own, trained on real images alone, reads walked pictures too
 
 Docs: https://xaaenet.github.io/xaaenet/second_reader.html.md"""
 
@@ -21,6 +21,10 @@ from .start import _own_order
 from .explain import *
 
 # %% ../nbs/06g_second_reader.ipynb #a20r0009
+def _stage(n_in, n_out):
+    "Layers that halve the size"
+    return [nn.Conv2d(n_in, n_out, 3, padding=1), nn.GroupNorm(4, n_out), nn.GELU(), nn.MaxPool2d(2)]
+
 def small_network(
     n_in:int, # Image channels
     n_out:int, # Outputs
@@ -28,10 +32,9 @@ def small_network(
     width:int=16 # Channels of the first stage
 ) -> nn.Module: # `[B, n_in, H, W]` → `[B, n_out]`
     "A plain convolutional network that shares nothing with a ResNet"
-    def stage(i, o): return [nn.Conv2d(i, o, 3, padding=1), nn.GroupNorm(4, o), nn.GELU(), nn.MaxPool2d(2)]
     n = max(2, math.ceil(math.log2(side/8)))
     channels = [n_in] + [width*2**min(k, 2) for k in range(n)]
-    stages = [m for i,o in zip(channels, channels[1:]) for m in stage(i, o)]
+    stages = sum(map(_stage, channels, channels[1:]), [])
     return nn.Sequential(*stages, AdaptiveConcatPool2d(1), nn.Flatten(), nn.Linear(2*channels[-1], n_out))
 
 # %% ../nbs/06g_second_reader.ipynb #a20r0011
@@ -56,17 +59,28 @@ class SecondReader(Brief):
 
     def __repr__(self): return f"SecondReader with {self.measure} {self.quality:.3f} on the validation images"
 
-    @torch.no_grad()
-    def logits(self,
-        x:torch.Tensor, # Images or pictures `[n, C, H, W]` in [0, 1]
-        bs:int=64 # At a time
-    ) -> torch.Tensor: # `[n, outputs]`, on the CPU
-        "What it reads"
-        device = next(self.net.parameters()).device
-        with evaluating(self.net): outputs = [self.net(o.to(device).float()).cpu() for o in x.split(bs)]
-        return self.task.logits(torch.cat(outputs))
+# %% ../nbs/06g_second_reader.ipynb #a20r0024
+@patch
+@torch.no_grad()
+def logits(self:SecondReader,
+    x:torch.Tensor, # Images or pictures `[n, C, H, W]` in [0, 1]
+    bs:int=64 # At a time
+) -> torch.Tensor: # `[n, outputs]`, on the CPU
+    "What it reads"
+    device = next(self.net.parameters()).device
+    with evaluating(self.net): outputs = [self.net(o.to(device).float()).cpu() for o in x.split(bs)]
+    return self.task.logits(torch.cat(outputs))
 
 # %% ../nbs/06g_second_reader.ipynb #a20r0014
+@patch
+def reads_target(self:SecondReader,
+    counterfactuals:Counterfactuals, # Walks
+    pictures:torch.Tensor # One for each, `[n, C, H, W]`
+) -> torch.Tensor: # `[n]` of bools
+    "Does it read each picture as the target of its walk?"
+    return self.task.holds(counterfactuals._walks, self.logits(pictures))
+
+# %% ../nbs/06g_second_reader.ipynb #a20r0026
 @patch
 def holds(self:SecondReader,
     counterfactuals:Counterfactuals, # Walks
@@ -74,11 +88,12 @@ def holds(self:SecondReader,
 ) -> pd.DataFrame: # A row a walk: `needed` by both, `model` and `second reader`, whether each reads the target
     "Who reads the walked pictures as the target"
     cf = counterfactuals
-    def reads(p): return self.task.holds(cf._walks, self.logits(p))
-    before = reads(cf.images) | reads(cf.plain)
+    before = self.reads_target(cf, cf.images) | self.reads_target(cf, cf.plain)
+    now = self.reads_target(cf, cf.pictures[:,cf.k(kappa)])
     return pd.DataFrame({'needed': (cf.needed & ~before).tolist(), 'model': cf.reads_target(kappa).tolist(),
-                         'second reader': reads(cf.pictures[:,cf.k(kappa)]).tolist()})
+                         'second reader': now.tolist()})
 
+# %% ../nbs/06g_second_reader.ipynb #a20r0027
 @patch
 def in_words(self:SecondReader,
     counterfactuals:Counterfactuals, # Walks
@@ -90,6 +105,14 @@ def in_words(self:SecondReader,
     own, other = (f'{t[k].mean():.0%}' for k in ('model', 'second reader'))
     return (f"Of {counted(len(t), 'walk')} the model reads {own} as their target, and the second reader {other} "
             f"({self.measure} on real validation images: {self.quality:.2f}).")
+
+# %% ../nbs/06g_second_reader.ipynb #a20r0028
+@torch.no_grad()
+def _all_outputs(net, dl):
+    "Outputs and targets of a loader"
+    def plain(o): return o.as_subclass(torch.Tensor).cpu()
+    with evaluating(net): pairs = [(plain(net(plain(x).to(y.device))), plain(y)) for x,y,*_ in dl]
+    return [torch.cat(o) for o in zip(*pairs)]
 
 # %% ../nbs/06g_second_reader.ipynb #a20r0016
 @patch
@@ -108,9 +131,3 @@ def second_reader(self:AAELearner,
             other.fit_one_cycle(max(1, math.ceil(steps/max(1, len(self.dls.train)))), lr, wd=0.05)
         outputs, targets = _all_outputs(net, self.dls.valid)
     return SecondReader(net, model.task, *model.task.quality(model.task.logits(outputs), targets))
-
-@torch.no_grad()
-def _all_outputs(net, dl):
-    "Outputs and targets of a loader"
-    with evaluating(net): pairs = [(net(x.as_subclass(torch.Tensor)).cpu(), y.cpu()) for x,y,*_ in dl]
-    return [torch.cat([o.as_subclass(torch.Tensor) for o in part]) for part in zip(*pairs)]
