@@ -7,6 +7,7 @@ from fastai.vision.all import *
 from xaaenet.names import shown_name, original_name
 from xaaenet.tasks import tasks, Task, as_task, loss_task, target_task
 from xaaenet.encoders import *
+from xaaenet.swaps import Swaps
 from xaaenet.model import *
 from xaaenet.onnx import *
 from xaaenet.batches import *
@@ -35,6 +36,7 @@ from xaaenet.explain import *
 from xaaenet.attributions import *
 from xaaenet.where import Where # gives the learner its `where`
 from xaaenet.evidence import EvidenceKept # gives the learner its `evidence_kept`
+from xaaenet.second_reader import SecondReader # gives the learner its `second_reader`
 from xaaenet.prototypes import *
 from xaaenet.maps import *
 from xaaenet.cues import *
