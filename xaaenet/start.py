@@ -73,4 +73,5 @@ def start_warm(self:PhaseFit,
     steps = min(learn.warm_steps, self.common['epochs']*len(learn.dls.train))
     if not (self.phase.decoding and steps and learn.aae.decoder_is_new): return
     if resume and any(learn.phase_files._unfinished(name)): return
-    learn.warm_start(steps=steps, checked=True)
+    frozen = learn.pretrained or self.common['body_lr'] == 0
+    learn.warm_start(steps=steps, train_encoder=not frozen, checked=True)

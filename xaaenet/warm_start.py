@@ -93,7 +93,7 @@ def learn_codes(self:AAE,
     opt = torch.optim.AdamW(params, lr, betas=(0.9, 0.99), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps, pct_start=0.3) # 0.25 fails at 4
     def step(): return self._code_step(x[torch.randint(len(x), (bs,))], codes, opt, schedule)
-    with _training(self.encoder, self.bottleneck): errors = [step() for _ in range(steps)]
+    with evaluating(self.encoder), _training(*parts): errors = [step() for _ in range(steps)]
     self.zero_grad(set_to_none=True) # else the first step of the first phase would add its gradient to them
     return torch.stack(errors[-max(1, steps//10):]).mean().item()
 
