@@ -31,7 +31,6 @@ from .hardware import *
 from .phases import *
 from .phase_files import *
 from .phase_fit import *
-from .start import *
 from .phase_fit import _check_batches, _mended, _undisturbed
 from .start import *
 from .progress import _label, _show, _show_pair, plot_name, shown_name
