@@ -37,6 +37,7 @@ from xaaenet.attributions import *
 from xaaenet.where import Where # gives the learner its `where`
 from xaaenet.evidence import EvidenceKept # gives the learner its `evidence_kept`
 from xaaenet.second_reader import SecondReader # gives the learner its `second_reader`
+from xaaenet.dose import Dose # gives walks their `dose`
 from xaaenet.prototypes import *
 from xaaenet.maps import *
 from xaaenet.cues import *
