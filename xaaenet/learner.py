@@ -363,12 +363,24 @@ def _finished_before(self:AAELearner, fit):
     set_rng_state(state['rng'][rank_distrib()], self.dls.loaders) # so that the next phase begins as it would have
     return record
 
+# %% ../nbs/04_learner.ipynb #a20l0301
+@patch
+def _usual_epochs(self:AAELearner, epochs):
+    "`epochs` by phase, with the usual number where there is None"
+    dl = self.dls.train
+    n = ifnone(_n_served(dl), len(dl)*getattr(dl, 'bs', 1))
+    usual = {k: phases[k].usual_epochs(n, len(dl)) for k,v in epochs.items() if v is None}
+    if usual and self.logger is not noop and not rank_distrib():
+        print(f"Epochs for {n:,} images: {', '.join(f'{k} {v}' for k,v in usual.items())}")
+    return {**epochs, **usual}
+
+
 # %% ../nbs/04_learner.ipynb #595e3f82
 @patch
 def fit_phases(self:AAELearner,
-    adversarial:int=2, # Epochs of the adversarial phase
-    autoencoder:int=8, # Epochs of the denoising autoencoder phase
-    classifier:int=5, # Epochs of the classifier phase
+    adversarial:int=None, # Epochs of the adversarial phase; by default as many as its steps take
+    autoencoder:int=None, # Epochs of the denoising autoencoder phase; by default as many as its steps take
+    classifier:int=None, # Epochs of the classifier phase; by default as many as its steps take
     lr:float=None, # Highest learning rate of each; the learner's by default
     n_disc:int=None, # Discriminator steps in a row, adversarial phase; by default the game's, which is 1
     n_gen:int=None, # Generator steps in a row, adversarial phase; by default the game's, which is 1
@@ -391,7 +403,7 @@ def fit_phases(self:AAELearner,
 ) -> dict: # A record for each phase that was run or loaded
     "Train the phases in order; 0 epochs leave one out, and `resume` loads those that were finished"
     epochs = dict(adversarial=adversarial, autoencoder=autoencoder, classifier=classifier)
-    epochs.update({k: kwargs.pop(k) for k in phases if k in kwargs})
+    epochs = self._usual_epochs({**epochs, **{k: kwargs.pop(k) for k in phases if k in kwargs}})
     given = dict(lr=ifnone(lr, self.lr), n_disc=n_disc, n_gen=n_gen, adaptive=adaptive, noise=noise, mask=mask,
                  rec_weight=rec_weight, adv_weight=adv_weight, cov_weight=cov_weight, pred_weight=pred_weight,
                  swap_weight=swap_weight, cons_weight=cons_weight, patience=patience, **kwargs)

@@ -6,10 +6,10 @@ Docs: https://xaaenet.github.io/xaaenet/phases.html.md"""
 
 # %% auto #0
 __all__ = ['phases', 'phase_metrics', 'Phase', 'GameTurns', 'as_phase', 'PhaseLoss', 'LossAndMetrics', 'LossPart',
-           'sliced_wasserstein', 'gaussian_swd', 'LatentDistance', 'phase_metric', 'OrdinalLoss']
+           'sliced_wasserstein', 'gaussian_swd', 'LatentDistance', 'Total', 'phase_metric', 'OrdinalLoss']
 
 # %% ../nbs/03g_phases.ipynb #a079a86f
-import inspect
+import inspect, math
 from dataclasses import dataclass
 
 from fastai.vision.all import *
@@ -34,6 +34,17 @@ class Phase:
     alternating:bool=False # Do the sides of the game take turns? If not, each generator step is followed by the other's
     spares_encoder:bool=False # Is a pretrained encoder left alone by default?
     user_metrics:bool=False # Does its table show the user's own metrics?
+    steps:int=0 # How many it takes for a thousand images, unless a fit says otherwise
+
+# %% ../nbs/03g_phases.ipynb #a20g0302
+@patch
+def usual_epochs(self:Phase,
+    n:int, # Training images
+    batches:int # Of an epoch
+) -> int: # 1 or more
+    "Epochs that come closest to the phase's steps for `n` images"
+    return max(1, round(self.steps*math.sqrt(n/1000)/max(1, batches)))
+
 
 # %% ../nbs/03g_phases.ipynb #db376ab5
 @patch(as_prop=True)
@@ -84,14 +95,15 @@ def default_body_lr(self:Phase,
 # %% ../nbs/03g_phases.ipynb #d2891f89
 _table = (
     Phase('adversarial', loss='aae_loss_func', monitor='swd', metrics=('adv', 'cov', 'disc', 'swd'), weights=('cov',),
-          callbacks=GameTurns, decoding=False, alternating=True, spares_encoder=True),
-    Phase('autoencoder', loss='ae_loss_func', monitor='rec', metrics=('rec', 'adv', 'cov', 'disc', 'ms_ssim', 'swd'),
-          weights=('rec', 'adv', 'cov'), callbacks=Denoise),
-    Phase('classifier', loss='classif_loss_func', monitor='pred', optional=('swap', 'cons'), user_metrics=True,
-          metrics=('rec', 'adv', 'cov', 'pred', 'swap', 'cons', 'disc', 'ms_ssim', 'swd'),
-          weights=('rec', 'adv', 'cov', 'pred', 'swap', 'cons')))
+          callbacks=GameTurns, decoding=False, alternating=True, spares_encoder=True, steps=40),
+    Phase('autoencoder', loss='ae_loss_func', monitor='total', weights=('rec', 'adv', 'cov'), callbacks=Denoise,
+          metrics=('rec', 'adv', 'cov', 'disc', 'ms_ssim', 'swd', 'total'), steps=160),
+    Phase('classifier', loss='classif_loss_func', monitor='total', optional=('swap', 'cons'), user_metrics=True,
+          metrics=('rec', 'adv', 'cov', 'pred', 'swap', 'cons', 'disc', 'ms_ssim', 'swd', 'total'),
+          weights=('rec', 'adv', 'cov', 'pred', 'swap', 'cons'), steps=480))
 
 phases = AttrDict({p.name: p for p in _table})
+
 
 # %% ../nbs/03g_phases.ipynb #71bcae1a
 def as_phase(
@@ -313,8 +325,28 @@ class LatentDistance(Metric):
         self.zs = []
         return value
 
+# %% ../nbs/03g_phases.ipynb #a20g0304
+class Total(Metric):
+    "Picture, prediction, walks and latent distance of an epoch, at the weights of the loss"
+    name = 'total'
+    def __init__(self): self.parts,self.distance = L('rec', 'pred', 'swap', 'cons').map(LossPart),LatentDistance()
+    def reset(self):
+        for o in (*self.parts, self.distance): o.reset()
+    def accumulate(self, learn):
+        self.model = learn.aae
+        for o in self.parts:
+            if o.part in self.model.loss_parts: o.accumulate(learn)
+        self.distance.accumulate(learn)
+    @property
+    def value(self):
+        far = self.distance.value
+        if far is None: return None
+        there = [o for o in self.parts if o.count]
+        return sum(getattr(self.model, f'{o.part}_weight')*o.value for o in there) + self.model.adv_weight*far
+
+
 # %% ../nbs/03g_phases.ipynb #6bc5af71
-phase_metrics = dict(swd=LatentDistance) # columns that aren't parts of the loss, and what computes them
+phase_metrics = dict(swd=LatentDistance, total=Total) # columns that aren't parts of the loss, and what computes them
 
 def phase_metric(
     name:str # A column of a phase's table

@@ -70,7 +70,7 @@ def start_warm(self:PhaseFit,
 ):
     "Start warm where the phase paints, and the decoder has learned nothing yet"
     learn, name = self.learn, self.phase.name
-    steps = min(learn.warm_steps, self.common['epochs']*len(learn.dls.train))
+    steps = min(learn.warm_steps, 2*self.common['epochs']*len(learn.dls.train))
     if not (self.phase.decoding and steps and learn.aae.decoder_is_new): return
     if resume and any(learn.phase_files._unfinished(name)): return
     frozen = learn.pretrained or self.common['body_lr'] == 0
