@@ -9,7 +9,7 @@ __all__ = ['AdversarialGame', 'OneGame', 'random_squares', 'corrupt', 'Denoise',
            'WatchCollapse', 'GatherLatents']
 
 # %% ../nbs/03a_callbacks.ipynb #a864d94b
-import math, warnings
+import inspect, math, warnings
 from contextlib import contextmanager
 
 from fastai.vision.all import *
@@ -211,9 +211,11 @@ class KeepBest(TrackerCallback):
     def __init__(self,
         monitor:str='pred', # A column of the metrics table
         min_delta:float=0., # Smallest change that counts
-        comp=None # `np.less` or `np.greater`: which is better? Not needed for a loss and its parts
+        comp=None, # `np.less` or `np.greater`: which is better? Not needed for a loss and its parts
+        noisy:str=None # 'pred', if the monitor holds it, and differences within its standard error shouldn't count
     ):
         self.drop()
+        self.noisy = noisy
         self.change, self.better = min_delta, comp
         super().__init__(monitor=monitor, comp=ifnone(comp, np.less), min_delta=min_delta)
 
@@ -249,6 +251,7 @@ def before_fit(self:KeepBest):
     try: super(KeepBest, self).before_fit()
     finally: self.monitor = name
     self.state = self.best_epoch = self.row = None
+    self.limit,self.kept,self.items = math.inf,None,[]
     if self.run: self.begin = self.weights() # not in a search for a rate
 
 # %% ../nbs/03a_callbacks.ipynb #01833906
@@ -256,10 +259,49 @@ def before_fit(self:KeepBest):
 def after_epoch(self:KeepBest):
     row = self.recorder.values[-1] if len(self.recorder.values) else []
     if len(row) <= self.idx: return # an epoch that was skipped
-    super(KeepBest, self).after_epoch()
+    if self.noisy: self._compare(row)
+    else: super(KeepBest, self).after_epoch()
     if not self.new_best: return
     self.best_epoch,self.row = self.epoch,list(row)
     self.state,self.begin = self.weights(),None
+
+
+# %% ../nbs/03a_callbacks.ipynb #a20k0302
+@patch
+def before_validate(self:KeepBest): self.items = []
+
+@patch
+def after_loss(self:KeepBest):
+    if self.noisy and not self.training: self.items.append(self.learn.to_detach(self._item_losses()))
+
+@patch
+def _item_losses(self:KeepBest):
+    "Prediction loss of each item of the batch, `[n]`; NaN where the loss can't tell them apart"
+    loss, y = self.aae.pred_loss, self.learn.yb
+    reducible = hasattr(loss, 'reduction') or 'reduction' in inspect.signature(loss).parameters
+    if not reducible or not y: return self.learn.pred.new_full((len(self.learn.pred),), math.nan)
+    with NoneReduce(loss) as each: losses = each(self.learn.pred, *y)
+    return losses.as_subclass(torch.Tensor).detach().float().reshape(len(self.learn.pred), -1).mean(1)
+
+
+# %% ../nbs/03a_callbacks.ipynb #a20k0303
+@patch(as_prop=True)
+def _standard_error(self:KeepBest):
+    "Of the mean prediction loss; 0 where it isn't known"
+    items = torch.cat(self.items).double() if self.items else torch.zeros(0)
+    error = items.std().item()/math.sqrt(len(items)) if len(items) > 1 else 0.
+    return error if math.isfinite(error) else 0.
+
+@patch
+def _compare(self:KeepBest, row):
+    "Is this epoch the best so far, if differences within a standard error don't count?"
+    total, noisy = row[self.idx], _row(self.recorder, row)[self.noisy]
+    self.limit = min(self.limit, noisy + self._standard_error)
+    weight = getattr(self.aae, f'{self.noisy}_weight')
+    def counted(total, noisy): return total + weight*(max(noisy, self.limit) - noisy)
+    self.new_best = math.isfinite(total) and (not self.kept or counted(total, noisy) < counted(*self.kept) - self.change)
+    if self.new_best: self.best,self.kept = total,(total, noisy)
+
 
 # %% ../nbs/03a_callbacks.ipynb #70e66e65
 @patch

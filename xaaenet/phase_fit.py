@@ -51,7 +51,7 @@ class PhaseFit(Brief):
         self.columns = _columns(self.learn, self.phase, self.weights)
         self.asleep = [o for o in (*self.cbs, *self.learn.cbs) if _watches_another(o, self.columns)]
         theirs = [o for o in (*self.cbs, *self.learn.cbs) if isinstance(o, KeepBest) and o not in self.asleep]
-        self.best = theirs[0] if theirs else KeepBest(self.phase.monitor)
+        self.best = theirs[0] if theirs else KeepBest(self.phase.monitor, noisy=self.phase.noisy)
         self.best.set_direction(self.phase.metrics)
         self.watch = StopAtNaN(warn=False)
 
@@ -156,7 +156,7 @@ def _learner_settings(learn):
 def of_best(self:PhaseFit):
     "Settings that decide which epoch is the best, by name"
     best = self.best
-    res = dict(monitor=best.monitor, comp=_by_code(best.comp), min_delta=best.change)
+    res = dict(monitor=best.monitor, comp=_by_code(best.comp), min_delta=best.change, noisy=best.noisy)
     if type(best) is not KeepBest: res['keeper'] = _by_code(type(best))
     theirs = [o for o in self.learn._metrics if best.monitor in (o.name, f'train_{o.name}', f'valid_{o.name}')]
     for o in theirs: res['metric'] = _by_code(getattr(o, 'func', type(o)))

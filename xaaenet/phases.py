@@ -34,6 +34,7 @@ class Phase:
     alternating:bool=False # Do the sides of the game take turns? If not, each generator step is followed by the other's
     spares_encoder:bool=False # Is a pretrained encoder left alone by default?
     user_metrics:bool=False # Does its table show the user's own metrics?
+    noisy:str=None # Part of the monitor of which differences within a standard error don't count
     steps:int=0 # How many it takes for a thousand images, unless a fit says otherwise
 
 # %% ../nbs/03g_phases.ipynb #a20g0302
@@ -98,8 +99,9 @@ _table = (
           callbacks=GameTurns, decoding=False, alternating=True, spares_encoder=True, steps=40),
     Phase('autoencoder', loss='ae_loss_func', monitor='total', weights=('rec', 'adv', 'cov'), callbacks=Denoise,
           metrics=('rec', 'adv', 'cov', 'disc', 'ms_ssim', 'swd', 'total'), steps=160),
-    Phase('classifier', loss='classif_loss_func', monitor='total', optional=('swap', 'cons'), user_metrics=True,
-          metrics=('rec', 'adv', 'cov', 'pred', 'swap', 'cons', 'disc', 'ms_ssim', 'swd', 'total'),
+    Phase('classifier', loss='classif_loss_func', monitor='total', noisy='pred', optional=('swap', 'cons'),
+          user_metrics=True, metrics=('rec', 'adv', 'cov', 'pred', 'swap', 'cons', 'disc', 'ms_ssim', 'swd',
+                                     'total'),
           weights=('rec', 'adv', 'cov', 'pred', 'swap', 'cons'), steps=480))
 
 phases = AttrDict({p.name: p for p in _table})

@@ -112,6 +112,15 @@ def _check_sizes(max_n, n_walks, kappas):
         raise ValueError(f"{n_walks:,} walks of {len(kappas)} pictures are more than a page can hold: "
                          f"ask for {60_000//len(kappas):,} or fewer.")
 
+# %% ../nbs/09_report.ipynb #a20p0301
+def _check_kind(kind, pictures):
+    "Refuse walked images where no image may be in the file"
+    if kind not in ('z', 'image'): raise ValueError(f"`kind` is 'z' or 'image', not {kind!r}.")
+    if kind == 'image' and pictures == 'z-only':
+        raise ValueError("A walked image shows the image, which `pictures='z-only'` keeps out of the file: "
+                         "walk with `kind='z'`.")
+
+
 # %% ../nbs/09_report.ipynb #3ad5f0af
 def _check_asked(learn, path, output, pictures, maps, kappas, max_n, n_walks):
     "Refuse what can't be reported, before anything is computed"
@@ -167,6 +176,8 @@ def report(
     verdicts:Verdicts=None, # What `learn.judge` found about cues
     seeds:pd.DataFrame=None, # A row a training seed, if there were several
     pictures:str='all', # 'all': thumbnails and pictures painted from z; 'z-only': the latter alone; 'none': neither
+    kind:str='z', # Walks: 'z': pictures of the walked vectors; 'image': the images, changed by what the walk changes
+    second_reader:SecondReader=None, # From `learn.second_reader()`: reads the walked pictures too
     max_n:int=2000, # Most points of the map; a random sample of more rows
     n_walks:int=60, # Images to walk, spread over the classes
     title:str='What the model decides by', # Of the page
@@ -181,11 +192,12 @@ def report(
     "Write a report on the model: one HTML file that needs no network"
     kappas = tuple(float(k) for k in kappas)
     _check_asked(learn, path, output, pictures, maps, kappas, max_n, n_walks)
+    _check_kind(kind, pictures)
     dl = _loader(learn, images)
     units = _codes(groups, _n_served(dl))
     if reference is None and not len(learn.dls.train.dataset): learn.reference() # which says what is missing
     lat = learn.latents(dl=dl)
     options = Options(_check_rows(learn, lat, output), held_out=images is not None, verdicts=verdicts, seeds=seeds,
-                      pictures=pictures, max_n=max_n, n_walks=n_walks, seed=seed, maps=maps, kappas=kappas,
+                      pictures=pictures, kind=kind, second_reader=second_reader, max_n=max_n, n_walks=n_walks, seed=seed, maps=maps, kappas=kappas,
                       units=units, n_boot=n_boot)
     return _write_page(gather(learn, dl, lat, options, reference), Path(path), title, max_mb)

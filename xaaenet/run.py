@@ -28,6 +28,7 @@ from .axis import *
 from .explain import *
 from .where import *
 from .evidence import *
+from .second_reader import *
 from .words import *
 from .words import _column
 
@@ -40,6 +41,8 @@ class Options(Brief):
     verdicts:object=None # What `learn.judge` found about cues
     seeds:pd.DataFrame=None # A row a training seed
     pictures:str='all' # 'all', 'z-only' or 'none'
+    kind:str='z' # Walk 'z' alone, or the 'image' itself
+    second_reader:SecondReader=None # Reads the walked pictures too
     max_n:int=2000 # Most points of the map
     n_walks:int=60 # Images to walk
     n_evidence:int=16 # Of these, whose evidence is looked for
@@ -159,6 +162,7 @@ class Walked(NamedTuple):
     walks:Counterfactuals
     where:Where
     evidence:EvidenceKept
+    second:pd.DataFrame # What model and second reader read at κ=2; None without one
 
 # %% ../nbs/08b_run.ipynb #a20r0004
 def _looked(learn, cf):
@@ -171,11 +175,12 @@ def _walked(learn, x, options, reference, n, **kwargs):
     "Walks of the images `x`, and evidence of the first `n`"
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', OutOfDistribution)
-        cf = learn.counterfactuals(x, kappas=options.kappas, reference=reference, **kwargs)
+        cf = learn.counterfactuals(x, kappas=options.kappas, reference=reference, kind=options.kind, **kwargs)
     where = evidence = None
     if n: where, evidence = _looked(learn, cf.take(range(min(n, len(x)))))
+    second = options.second_reader.holds(cf, 2.) if options.second_reader else None
     pictures = thumbs(cf.pictures.flatten(0, 1), walk_side).unflatten(0, (len(x), -1))
-    return Walked(replace(cf, images=thumbs(cf.images, walk_side), pictures=pictures), where, evidence)
+    return Walked(replace(cf, images=thumbs(cf.images, walk_side), pictures=pictures), where, evidence, second)
 
 # %% ../nbs/08b_run.ipynb #67b77ce9
 def _over(where, image):
@@ -207,6 +212,7 @@ class Run(Brief):
     walked:np.ndarray # Position on the map of each walked row
     evidence:EvidenceKept # Of some of the walked rows; None without walks
     looked:list # Position among the walks of each row of the evidence
+    second:pd.DataFrame # What model and second reader read at κ=2, a row a walk; None without one
     size:tuple # Channels, height and width of the images
     thumbs:dict # Thumbnails of the rows on the map, bytes `[n, C, h, w]`
     large:dict # Walked pictures, bytes `[n, C, h, w]`
@@ -242,5 +248,6 @@ def run_model(
     if len(some): parts, pos = _walk(learn, dl, shown[some].tolist(), lat, options, reference)
     walked, walks = some[pos], [o.walks for o in parts]
     looked, evidence = _evidence(parts, None if options.units is None else options.units[shown[walked]])
-    return Run(shown, measures, reference, unlike, walks, walked=walked, evidence=evidence, looked=looked, size=size,
-               thumbs=small, large=_walked_pictures(parts, options.sheets))
+    second = pd.concat([o.second for o in parts], ignore_index=True) if parts and options.second_reader else None
+    return Run(shown, measures, reference, unlike, walks, walked=walked, evidence=evidence, looked=looked, second=second,
+               size=size, thumbs=small, large=_walked_pictures(parts, options.sheets))
