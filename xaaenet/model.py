@@ -630,6 +630,21 @@ def frozen_logits(self:AAE,
     with torch.autocast(z.device.type, enabled=False):
         return F.linear(z, *(o.detach() for o in self.task.head(self.head.weight, self.head.offset)))
 
+# %% ../nbs/01_model.ipynb #a20m0301
+@patch
+def _walked(self:AAE, toward, change):
+    "z, walked until the value `toward` has changed by so much"
+    weight, _ = self.task.head(self.head.weight, self.head.offset)
+    axis = toward @ weight.detach()
+    return self.z + (change / axis.pow(2).sum(1).clamp_min(1e-12))[:,None]*axis
+
+@patch
+@torch.no_grad()
+def _mirrored(self:AAE, toward, value):
+    "What walks to the mirror point paint"
+    with frozen_stats(self.decoder): return self.decode(self._walked(toward, -2*value)).float()
+
+
 # %% ../nbs/01_model.ipynb #a20m0103
 def _patch_errors(before, after, swaps, x):
     "Mean absolute error within the patch: of the picture, of the walked picture, and of the change, `[B]`"
@@ -641,14 +656,13 @@ def _patch_errors(before, after, swaps, x):
 def swap_loss_func(self:AAE) -> torch.Tensor: # Scalar, 0 where every walked picture is the image with the swap
     "Swaps: a walk should be painted as the image in which a patch of another makes as much of a change"
     with torch.no_grad(): logits = self.task.logits(self.classify(self.z))
-    swaps = self.task.swaps(self.frozen_logits, self.input_image, logits)
-    weight, _ = self.task.head(self.head.weight, self.head.offset)
-    axis = swaps.toward @ weight.detach()
-    walked = self.decode(self.z + (swaps.change / axis.pow(2).sum(1).clamp_min(1e-12))[:,None]*axis)
+    swaps = self.task.swaps(self.frozen_logits, self.input_image, logits, paint=self._mirrored)
+    walked = self.decode(self._walked(swaps.toward, swaps.change))
     in_patch = _patch_errors(self.decoder_output, walked, swaps, self.input_image)
     loss = (swaps.share*(reconstruction_loss(walked, swaps.images, reduction='none') + in_patch)).mean()
     self._note(swap=loss)
     return loss
+
 
 # %% ../nbs/01_model.ipynb #6c687ed7
 @patch
