@@ -22,6 +22,7 @@ from .latents import *
 from .stats import _codes
 from .reference import *
 from .verdicts import *
+from .second_reader import *
 from .run import *
 from .record import *
 from .page import *
@@ -198,6 +199,6 @@ def report(
     if reference is None and not len(learn.dls.train.dataset): learn.reference() # which says what is missing
     lat = learn.latents(dl=dl)
     options = Options(_check_rows(learn, lat, output), held_out=images is not None, verdicts=verdicts, seeds=seeds,
-                      pictures=pictures, kind=kind, second_reader=second_reader, max_n=max_n, n_walks=n_walks, seed=seed, maps=maps, kappas=kappas,
-                      units=units, n_boot=n_boot)
+                      pictures=pictures, kind=kind, second_reader=second_reader, max_n=max_n, n_walks=n_walks,
+                      seed=seed, maps=maps, kappas=kappas, units=units, n_boot=n_boot)
     return _write_page(gather(learn, dl, lat, options, reference), Path(path), title, max_mb)
