@@ -320,10 +320,11 @@ def plot_difference(self:Counterfactuals,
 def plot(self:Counterfactuals,
     i:int=0, # Row
     kappa:float=2., # Strength of the difference map
-    ax=None # Axes to draw on: one each for the image, each strength, and the difference
+    ax=None, # Axes to draw on: one each for the image, each strength, the map if there is one, and the difference
+    where=None # `Where` of the same images: where the model looks is shown too
 ): # The axes
     "Image, pictures along the walk with what they are read as, and the difference that the walk makes"
-    n = len(self.kappas) + 2
+    n = len(self.kappas) + 2 + (where is not None)
     axs = ax if ax is not None else plt.subplots(1, n, figsize=(1.15*n, 1.9), layout='constrained')[1]
     if len(axs) != n: raise ValueError(f"{n} axes are needed, and {len(axs)} were given.")
     _show(axs[0], self.images[i])
@@ -331,6 +332,7 @@ def plot(self:Counterfactuals,
     for j,strength in enumerate(self.kappas):
         _show(axs[j+1], self.pictures[i,j])
         axs[j+1].set_title(f'κ={strength:g}\n{plot_name(self._caption(i, j))}', fontsize=9)
+    if where is not None: where.plot_map(i, ax=axs[-2])
     self.plot_difference(i, kappa, axs[-1])
     unusual = '\n(unusual image)' if self.out_of_distribution.flagged[i] else ''
     axs[0].set_ylabel(plot_name(self.task.heading.format(self.toward[i])) + unusual, fontsize=9)

@@ -235,6 +235,20 @@ def _overlay(ax, image, shares, title):
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=9)
 
+# %% ../nbs/06e_where.ipynb #a20f0301
+@patch
+def plot_map(self:Where,
+    i:int=0, # Row
+    method:str='occlusion', # 'occlusion', 'gradients' or 'change'
+    ax=None # Axes to draw on
+): # The axes
+    "One map over the image"
+    if ax is None: _,ax = plt.subplots(figsize=(1.8, 2.1), layout='constrained')
+    shares, most = self.scaled(method)[i], getattr(self, method)[i].abs().max()
+    _overlay(ax, self.images[i], shares, f'{_methods[method]}\nmost {most:.2g}')
+    return ax
+
+
 # %% ../nbs/06e_where.ipynb #c4550b39
 @patch
 def plot(self:Where,
@@ -247,7 +261,6 @@ def plot(self:Where,
     if len(axs) != n: raise ValueError(f"{n} axes are needed, and {len(axs)} were given.")
     _show(axs[0], self.images[i])
     axs[0].set_title(f'image\n{self.value[i]:.2f} logits', fontsize=9)
-    for a,(method,title) in zip(axs[1:], _methods.items()):
-        most = getattr(self, method)[i].abs().max()
-        _overlay(a, self.images[i], self.scaled(method)[i], f'{title}\nmost {most:.2g}')
+    for a,method in zip(axs[1:], _methods): self.plot_map(i, method, a)
     return axs
+
