@@ -212,7 +212,7 @@ class KeepBest(TrackerCallback):
         monitor:str='pred', # A column of the metrics table
         min_delta:float=0., # Smallest change that counts
         comp=None, # `np.less` or `np.greater`: which is better? Not needed for a loss and its parts
-        noisy:str=None # 'pred', if the monitor holds it, and differences within its standard error shouldn't count
+        noisy:str=None # 'pred', if the monitor holds it, and differences within its error shouldn't count
     ):
         self.drop()
         self.noisy = noisy
@@ -294,12 +294,13 @@ def _standard_error(self:KeepBest):
 
 @patch
 def _compare(self:KeepBest, row):
-    "Is this epoch the best so far, if differences within a standard error don't count?"
+    "Is this epoch the best so far, if differences within two standard errors don't count?"
     total, noisy = row[self.idx], _row(self.recorder, row)[self.noisy]
-    self.limit = min(self.limit, noisy + self._standard_error)
+    self.limit = min(self.limit, noisy + 2*self._standard_error)
     weight = getattr(self.aae, f'{self.noisy}_weight')
     def counted(total, noisy): return total + weight*(max(noisy, self.limit) - noisy)
-    self.new_best = math.isfinite(total) and (not self.kept or counted(total, noisy) < counted(*self.kept) - self.change)
+    least = counted(*self.kept) - self.change if self.kept else math.inf
+    self.new_best = counted(total, noisy) < least # False where the total isn't a number
     if self.new_best: self.best,self.kept = total,(total, noisy)
 
 

@@ -61,31 +61,42 @@ def rank(self:Dose) -> float: # 1 where more asked is always more shown
     return self._of(_rank)
 
 # %% ../nbs/06h_dose.ipynb #a20d0014
+def _interval(dose, figure, rows):
+    "A figure, and its interval over samples of `rows`"
+    low, high = _percentiles([dose._of(figure, o) for o in rows])
+    return dose._of(figure), low, high
+
 def _row(dose, n_boot, seed):
     "Both figures with their intervals"
     n, units = int(dose.measured.sum()), dose.units
     if units is not None: units = np.unique(units[dose.measured], return_inverse=True)[1]
-    draws = list(_draws(n, units, n_boot, seed)) if n > 1 else []
-    row = dict(n=n)
-    for name,figure in (('slope', _slope), ('rank', _rank)):
-        low, high = _percentiles([dose._of(figure, b) for b in draws])
-        row |= {name: dose._of(figure), f'{name} low': low, f'{name} high': high}
-    return row
+    rows = list(_draws(n, units, n_boot, seed)) if n > 1 else []
+    slope, rank = (_interval(dose, o, rows) for o in (_slope, _rank))
+    return [n, *slope, *rank]
+
 
 # %% ../nbs/06h_dose.ipynb #a20d0015
+_columns = ['n', 'slope', 'slope low', 'slope high', 'rank', 'rank low', 'rank high']
+_sides = dict(all=lambda a: a == a, less=lambda a: a < 0, more=lambda a: a > 0)
+
+@patch
+def _side(self:Dose, name):
+    "The walks that ask for more, for less, or all"
+    on = _sides[name](self.asked.mean(0))
+    return Dose(self.asked[:,on], self.shown[:,on], self.start, tuple(np.array(self.kappas)[on]), self.units)
+
+
+# %% ../nbs/06h_dose.ipynb #a20d0029
 @patch
 def summary(self:Dose,
     n_boot:int=200, # Samples of the bootstrap
     seed:int=0 # Of the bootstrap
 ) -> pd.DataFrame: # Rows: all walks, those that ask for less, those that ask for more
     "Slope and rank with 95 % intervals"
-    sides = {'all': lambda a: a == a, 'less': lambda a: a < 0, 'more': lambda a: a > 0}
-    rows = {}
-    for name,side in sides.items():
-        on = side(self.asked.mean(0))
-        some = Dose(self.asked[:,on], self.shown[:,on], self.start, np.array(self.kappas)[on], self.units)
-        if on.any(): rows[name] = _row(some, n_boot, seed)
-    return pd.DataFrame(rows).T
+    sides = {k: self._side(k) for k in _sides}
+    rows = {k: _row(o, n_boot, seed) for k,o in sides.items() if o.kappas}
+    return pd.DataFrame(rows, index=_columns).T
+
 
 # %% ../nbs/06h_dose.ipynb #a20d0017
 def _measured(measure, pictures):
@@ -96,6 +107,13 @@ def _measured(measure, pictures):
                      f"of shape {list(found.shape)}.")
 
 # %% ../nbs/06h_dose.ipynb #a20d0018
+def _asked(cf, begin, others, scale):
+    "Change of the decision value that the walks ask for, in units of the measure, `[n, kappas]`"
+    value = torch.stack([cf.decision(cf.said[:,i]) for i in (begin, *others)], 1).numpy()
+    return scale*(value[:,1:] - value[:,:1])
+
+
+# %% ../nbs/06h_dose.ipynb #a20d0028
 @patch
 def dose(self:Counterfactuals,
     measure, # Called with pictures `[n, C, H, W]`, gives a number for each
@@ -106,23 +124,28 @@ def dose(self:Counterfactuals,
     begin = self.k(0) # refuses walks without it
     others = [i for i in range(len(self.kappas)) if i != begin]
     if not others: raise ValueError("There is nothing to compare with κ=0: walk to other strengths too.")
-    start = _measured(measure, self.pictures[:,begin])
-    shown = np.stack([_measured(measure, self.pictures[:,i]) - start for i in others], 1)
-    value = torch.stack([self.decision(self.said[:,i]) for i in (begin, *others)], 1).numpy()
-    return Dose(scale*(value[:,1:] - value[:,:1]), shown, start, tuple(self.kappas[i] for i in others),
-                _codes(groups, len(self)))
+    start, *ends = (_measured(measure, self.pictures[:,i]) for i in (begin, *others))
+    return Dose(_asked(self, begin, others, scale), np.stack(ends, 1) - start[:,None], start,
+                kappas=tuple(self.kappas[i] for i in others), units=_codes(groups, len(self)))
+
 
 # %% ../nbs/06h_dose.ipynb #a20d0020
+@patch
+def _curves(self:Dose):
+    "Asked and measured change in the order of the strengths, with the point (0, 0), each `[n, kappas + 1]`"
+    order, at = np.argsort(self.asked.mean(0)), (self.asked.mean(0) < 0).sum()
+    return [np.insert(o[:,order], at, 0, axis=1) for o in (self.asked, self.shown)]
+
 @patch
 def plot(self:Dose,
     ax=None # Axes to draw on
 ): # The axes
-    "Measured over asked change, a thin line an image, the median, and what it should be"
+    "Measured over asked change: a thin line an image, the median, and what it should be"
     if ax is None: _,ax = plt.subplots(figsize=(3.2, 2.8), layout='constrained')
-    order = np.argsort(self.asked.mean(0))
-    asked, shown = (np.insert(o[:,order], (self.asked.mean(0) < 0).sum(), 0, axis=1) for o in (self.asked, self.shown))
+    asked, shown = self._curves()
     ax.plot(asked.T, shown.T, color='0.75', lw=0.6)
     ax.plot(asked.mean(0), np.nanmedian(shown, 0), color='C0', marker='o', ms=3)
     ax.axline((0, 0), slope=1, color='0.4', ls=':', lw=1)
     ax.set(xlabel='change asked', ylabel='change measured')
     return ax
+

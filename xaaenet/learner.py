@@ -363,18 +363,6 @@ def _finished_before(self:AAELearner, fit):
     set_rng_state(state['rng'][rank_distrib()], self.dls.loaders) # so that the next phase begins as it would have
     return record
 
-# %% ../nbs/04_learner.ipynb #a20l0301
-@patch
-def _usual_epochs(self:AAELearner, epochs):
-    "`epochs` by phase, with the usual number where there is None"
-    dl = self.dls.train
-    n = ifnone(_n_served(dl), len(dl)*getattr(dl, 'bs', 1))
-    usual = {k: phases[k].usual_epochs(n, len(dl)) for k,v in epochs.items() if v is None}
-    if usual and self.logger is not noop and not rank_distrib():
-        print(f"Epochs for {n:,} images: {', '.join(f'{k} {v}' for k,v in usual.items())}")
-    return {**epochs, **usual}
-
-
 # %% ../nbs/04_learner.ipynb #595e3f82
 @patch
 def fit_phases(self:AAELearner,
@@ -403,7 +391,7 @@ def fit_phases(self:AAELearner,
 ) -> dict: # A record for each phase that was run or loaded
     "Train the phases in order; 0 epochs leave one out, and `resume` loads those that were finished"
     epochs = dict(adversarial=adversarial, autoencoder=autoencoder, classifier=classifier)
-    epochs = self._usual_epochs({**epochs, **{k: kwargs.pop(k) for k in phases if k in kwargs}})
+    epochs = with_usual_epochs(self, {**epochs, **{k: kwargs.pop(k) for k in phases if k in kwargs}})
     given = dict(lr=ifnone(lr, self.lr), n_disc=n_disc, n_gen=n_gen, adaptive=adaptive, noise=noise, mask=mask,
                  rec_weight=rec_weight, adv_weight=adv_weight, cov_weight=cov_weight, pred_weight=pred_weight,
                  swap_weight=swap_weight, cons_weight=cons_weight, patience=patience, **kwargs)

@@ -634,8 +634,7 @@ def frozen_logits(self:AAE,
 @patch
 def _walked(self:AAE, toward, change):
     "z, walked until the value `toward` has changed by so much"
-    weight, _ = self.task.head(self.head.weight, self.head.offset)
-    axis = toward @ weight.detach()
+    axis = toward @ self.task.head(self.head.weight, self.head.offset)[0].detach()
     return self.z + (change / axis.pow(2).sum(1).clamp_min(1e-12))[:,None]*axis
 
 @patch
@@ -671,9 +670,8 @@ def random_walk(self:AAE,
     kappa:torch.Tensor # Strengths `[B, 1]`: 1 ends on the boundary, 2 at the mirror point
 ) -> torch.Tensor: # `[B, dims]`
     "Walk each vector towards a random other decision, at a right angle to the boundary"
-    task = self.task
-    weight, _ = task.head(self.head.weight, self.head.offset)
-    axis, change = task.random_direction(task.logits(self.classify(z)), weight)
+    weight, _ = self.task.head(self.head.weight, self.head.offset)
+    axis, change = self.task.random_direction(self.task.logits(self.classify(z)), weight)
     return z + kappa * (change / axis.pow(2).sum(1).clamp_min(1e-12))[:,None] * axis
 
 # %% ../nbs/01_model.ipynb #fdebb7e3

@@ -34,7 +34,7 @@ class Phase:
     alternating:bool=False # Do the sides of the game take turns? If not, each generator step is followed by the other's
     spares_encoder:bool=False # Is a pretrained encoder left alone by default?
     user_metrics:bool=False # Does its table show the user's own metrics?
-    noisy:str=None # Part of the monitor of which differences within a standard error don't count
+    noisy:str=None # Part of the monitor of which differences within its error don't count
     steps:int=0 # How many it takes for a thousand images, unless a fit says otherwise
 
 # %% ../nbs/03g_phases.ipynb #a20g0302

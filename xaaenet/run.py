@@ -56,6 +56,12 @@ class Options(Brief):
     def sheets(self):
         "Which pictures of each row may be in the file"
         return {'all': ('image', 'picture'), 'z-only': ('picture',), 'none': ()}[self.pictures]
+    @property
+    def reader(self):
+        "How good the second reader is on real images; empty without one"
+        second = self.second_reader
+        return f'{second.measure} {second.quality:.2f}' if second else ''
+
 
 # %% ../nbs/08b_run.ipynb #f0b0c39c
 def _spread(groups, n, rng):
@@ -228,6 +234,13 @@ def _evidence(parts, units):
     found = [o.evidence for o in parts if o.evidence]
     return looked, join_evidence(found, None if units is None else units[looked])
 
+# %% ../nbs/08b_run.ipynb #a20r0302
+def _second(parts):
+    "What model and second reader read in the walks of all parts; None without a second reader"
+    read = [o.second for o in parts if o.second is not None]
+    return pd.concat(read, ignore_index=True) if read else None
+
+
 # %% ../nbs/08b_run.ipynb #fedc1b95
 def run_model(
     learn:AAELearner, # Trained
@@ -248,6 +261,7 @@ def run_model(
     if len(some): parts, pos = _walk(learn, dl, shown[some].tolist(), lat, options, reference)
     walked, walks = some[pos], [o.walks for o in parts]
     looked, evidence = _evidence(parts, None if options.units is None else options.units[shown[walked]])
-    second = pd.concat([o.second for o in parts], ignore_index=True) if parts and options.second_reader else None
-    return Run(shown, measures, reference, unlike, walks, walked=walked, evidence=evidence, looked=looked, second=second,
-               size=size, thumbs=small, large=_walked_pictures(parts, options.sheets))
+    second = _second(parts)
+    return Run(shown, measures, reference, unlike, walks, walked=walked, evidence=evidence, looked=looked,
+               second=second, size=size, thumbs=small, large=_walked_pictures(parts, options.sheets))
+
