@@ -1,7 +1,8 @@
 """Do the pictures hold what the model decides by?
 
 `python bench/evidence.py [SEEDS] [SPOILED]` (five seeds and four spoiled models of each kind a seed by default; about
-40 minutes a seed on one core. What is measured is kept: a run that was stopped goes on where it was)
+an hour a seed on one core. What is measured is kept: a run that was stopped goes on where it was, and
+`python bench/evidence.py kept` shows what is there)
 
 The cohort of `bench/cohort.py` (64 px; real CT, MR and CR patches where `pydicom` and `pydicom-data` are installed):
 640 images of 160 patients to learn from, 240 of 60 patients of another site to measure on. Thin encoder of width 8, all
@@ -378,7 +379,8 @@ def cost(rounds=5):
             model.zero_grad(set_to_none=True)
             model.classif_loss_func(model(x), y).backward()
             took[k].append(time.perf_counter() - start)
-    return {k: np.median(v[1:]) for k, v in took.items()}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {k: np.median(v[1:]) for k, v in took.items()} | {'peak': peak}
 
 
 bounds = {
@@ -427,13 +429,14 @@ def compare(table, found, plain):
 
 
 def costs(table, took):
-    note = ', '.join(f'{k} {v:.2f} s' for k, v in took.items())
+    note = ', '.join(f'{k} {v:.2f} s' for k, v in took.items() if k != 'peak')
     ratio = took['swaps'] / took['consistency']
     table.row('classifier step, swaps over the consistency term', ratio, most=1.5, note=note)
+    table.say(f"peak memory of these steps {took['peak']:.2f} GiB")
 
 
-def each(table, name, found, **bound):
-    "A row for one figure of all seeds"
+def one_row(table, name, found, **bound):
+    "A row for the one figure of a part"
     found = [next(iter(f.values())) for f in found]
     table.row(name, mean(found), note='seeds ' + ', '.join(f'{v:.3g}' for v in found), **bound)
 
@@ -444,28 +447,48 @@ def whole(seed, n_spoiled):
     return res | (gates(learn, seed, n_spoiled) if n_spoiled else {})
 
 
-if __name__ == '__main__':
-    n_seeds, n_spoiled = (int(o) for o in (sys.argv[1:] + ['5', '4'][len(sys.argv) - 1 :])[:2])
-    kept, seeds = Kept('evidence', 'evidence.py', 'cohort.py'), range(n_seeds)
-    took = kept('cost', cost)
-    found = [kept(f'seed {i}, {n_spoiled} spoiled', lambda: whole(i, n_spoiled)) for i in seeds]
-    dose = [kept(f'severity {i}', lambda: severity(i)) for i in seeds]
-    plain = [kept(f'without swaps {i}', lambda: without_swaps(i)) for i in seeds]
-    letters = {}
-    for share, what in (((0.05, 0.9), 'with the shortcut'), ((0.5, 0.5), 'without it')):
-        letters[what] = [kept(f'marker {what} {i}', lambda: {'energy': marker(i, share)}) for i in seeds]
-    found_squares = {}
-    for planted in (True, False) if fashion.exists() else ():
-        found_squares[planted] = [kept(f'square {planted} {i}', lambda: {'is': squares(i, planted)}) for i in seeds]
+def parts(n_spoiled):
+    "What is measured of each seed, by name; of all seeds one after the other"
+    yield 'seed', lambda i: whole(i, n_spoiled)
+    yield 'severity', severity
+    yield 'without swaps', without_swaps
+    yield 'marker, with the shortcut', lambda i: {'energy': marker(i, (0.05, 0.9))}
+    yield 'marker, without it', lambda i: {'energy': marker(i, (0.5, 0.5))}
+    if fashion.exists():
+        yield 'square, planted', lambda i: {'found': squares(i, True)}
+        yield 'square, not there', lambda i: {'found': squares(i, False)}
+
+
+def show(kept):
+    "The table of all that is kept"
     table = Table('evidence')
-    rows(table, found)
-    rows(table, dose)
-    costs(table, took)
-    table.say(f'peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB')
-    compare(table, found, plain)
-    each(table, 'marker: energy, with the shortcut', letters['with the shortcut'], least=4)
-    each(table, 'marker: energy, without it', letters['without it'], most=1.5)
-    for planted, runs in found_squares.items():
-        what = 'planted' if planted else 'not there'
-        each(table, f'Fashion-MNIST: square found, {what}', runs, **(dict(least=1) if planted else dict(most=0)))
+    each = {k: [kept.found[o] for o in sorted(kept.found) if o.startswith(f'{k} ')] for k, _ in parts(0)}
+    for k in ('seed', 'severity'):
+        if each[k]:
+            rows(table, each[k])
+    if each['without swaps']:
+        compare(table, each['seed'], each['without swaps'])
+    for k, bound in short.items():
+        if each.get(k):
+            one_row(table, k, each[k], **bound)
+    if 'cost' in kept.found:
+        costs(table, kept.found['cost'])
     table.end()
+
+
+short = {
+    'marker, with the shortcut': dict(least=4),
+    'marker, without it': dict(most=1.5),
+    'square, planted': dict(least=1),
+    'square, not there': dict(most=0),
+}
+
+if __name__ == '__main__':
+    kept = Kept('evidence', 'evidence.py', 'cohort.py')
+    if sys.argv[1:] != ['kept']:
+        n_seeds, n_spoiled = (int(o) for o in (sys.argv[1:] + ['5', '4'][len(sys.argv) - 1 :])[:2])
+        kept('cost', cost)
+        for i in range(n_seeds):
+            for what, measured in parts(n_spoiled):
+                kept(f'{what} {i}', lambda: measured(i))
+    show(kept)

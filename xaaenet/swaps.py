@@ -102,14 +102,18 @@ def soft_discs(
     return torch.sigmoid(1.5*edge)[:,None]
 
 # %% ../nbs/00d_swaps.ipynb #a20v0033
+def _around(o, radius):
+    "Mean of `[..., H, W]` over the square around each pixel; rows and columns one after the other, which is faster"
+    reach = max(1, int(radius))
+    rows = F.avg_pool2d(o, (2*reach + 1, 1), 1, (reach, 0))
+    return F.avg_pool2d(rows, (1, 2*reach + 1), 1, (0, reach))
+
 def best_discs(
     gain:torch.Tensor, # Of each pixel, `[n, 1, H, W]`
     radius:float # In pixels
 ) -> torch.Tensor: # `[n, 1, H, W]`
     "The disc of each image over which the gain is largest"
-    reach = max(1, int(radius))
-    total = F.avg_pool2d(gain, 2*reach + 1, 1, reach)
-    at, w = total.flatten(1).argmax(1), gain.shape[-1]
+    at, w = _around(gain, radius).flatten(1).argmax(1), gain.shape[-1]
     return soft_discs(at // w, at % w, radius, gain.shape[-2:])
 
 # %% ../nbs/00d_swaps.ipynb #a20v0103
@@ -132,8 +136,7 @@ def candidates(
 def _patches(x, slopes, rows, radius):
     "What the best patch from each of `rows` adds, and where it lies, both `[n, k]`"
     gain = pixel_gain(slopes[:,None], -slopes[rows], x[:,None], x[rows])[:,:,0]
-    reach = max(1, int(radius))
-    return F.avg_pool2d(gain, 2*reach + 1, 1, reach).flatten(2).max(2)
+    return _around(gain, radius).flatten(2).max(2)
 
 def _farther(x, others, discs, painted):
     "How much farther the painted picture is from each swap than from the image, `[n, k]`"
@@ -174,6 +177,17 @@ class Swaps(NamedTuple):
     share:torch.Tensor # Of the way to the distractor's value, `[B]` in [0, 1]; 0 where there is no distractor
     row:torch.Tensor # Of the distractor, `[B]`
 
+# %% ../nbs/00d_swaps.ipynb #a20v0109
+def _value(read, toward): return lambda images: (read(images)*toward).sum(1)
+
+def _at_distractors(read, x, toward, row, slopes, here):
+    "Slopes and values of each row's distractor"
+    slopes, there = -slopes[row], -here[row]
+    unknown = (toward + toward[row]).abs().sum(1) > 0
+    if unknown.any(): slopes[unknown], there[unknown] = slopes_of(_value(read, toward[unknown]), x[row[unknown]])
+    return slopes, there
+
+
 # %% ../nbs/00d_swaps.ipynb #a20v0024
 @patch
 def swaps(self:Task, read, # Logits `[n, outputs]` of images `[n, C, H, W]`
@@ -183,20 +197,19 @@ def swaps(self:Task, read, # Logits `[n, outputs]` of images `[n, C, H, W]`
           paint=None): # What walks to the mirror point paint, called with `toward` and values; None: no choice of swaps
     "`Swaps` of a batch"
     if radius is None: radius = 0.1 + 0.15*torch.rand(()).item()
-    k = self.random_outputs(logits)
-    able, px = self.opposed(logits, k), radius*min(x.shape[-2:])
+    k, px = self.random_outputs(logits), radius*min(x.shape[-2:])
+    able = self.opposed(logits, k)
     row, found = nearest_image(x, able)
     toward = self.value_toward(logits, k, row)
-    def value(images): return (read(images)*toward.repeat(len(images)//len(x), 1)).sum(1)
-    slopes, values = slopes_of(value, torch.cat([x, x[row]]))
-    (steep, steep_there), (here, there) = slopes.chunk(2), values.chunk(2)
-    discs = best_discs(pixel_gain(steep, steep_there, x, x[row]), px)
+    slopes, here = slopes_of(_value(read, toward), x)
+    slopes_there, there = _at_distractors(read, x, toward, row, slopes, here)
+    discs = best_discs(pixel_gain(slopes, slopes_there, x, x[row]), px)
     if paint is not None:
-        chosen, theirs, choice = closest_swaps(x, steep, able & opposites(toward), px, paint(toward, here))
+        chosen, theirs, choice = closest_swaps(x, slopes, able & opposites(toward), px, paint(toward, here))
         row, there = torch.where(choice, chosen, row), torch.where(choice, -here[chosen], there)
         discs = torch.where(choice[:,None,None,None], theirs, discs)
     images = x + discs*(x[row] - x)
-    with torch.no_grad(): change = value(images) - here
+    with torch.no_grad(): change = _value(read, toward)(images) - here
     share = (change / (there - here).clamp_min(1e-6)).clamp(0, 1)*found
     return Swaps(images, discs, toward, change, share, row)
 

@@ -235,7 +235,7 @@ def _overlay(ax, image, shares, title):
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=9)
 
-# %% ../nbs/06e_where.ipynb #a20f0301
+# %% ../nbs/06e_where.ipynb #272fa114
 @patch
 def plot_map(self:Where,
     i:int=0, # Row
