@@ -45,4 +45,5 @@ from xaaenet.association import *
 from xaaenet.edits import *
 from xaaenet.verdicts import *
 from xaaenet.verdict_plots import *
+from xaaenet.health import Health # gives the learner its `health`
 from xaaenet.report import *
