@@ -137,8 +137,9 @@ def _incomplete(m):
 
 def _collapsed(m):
     if m.variance >= 0.01 and (m.dims < 10 or m.moving >= 0.1*m.dims): return
+    lower = "Lower `lr`, or take fewer `encoding_dims`."
     return Problem('collapsed z', f"z moves in {m.moving:.1f} of its {m.dims} dimensions, with a variance of "
-                   f"{m.variance:.2g} (a Gaussian's is 1).", _more_training(m, "Lower `lr`, or take fewer `encoding_dims`."))
+                   f"{m.variance:.2g} (a Gaussian's is 1).", _more_training(m, lower))
 
 # %% ../nbs/07e_health.ipynb #a21h0021
 def _dead(m):
@@ -161,13 +162,13 @@ def _guessing(m):
 
 def _head_behind(m):
     if m.behind >= 0.01 or m.probe < m.accuracy + 0.05: return
-    return Problem('head behind z', f"A linear probe on z is right for {m.probe:.0%} of the images, the model's own head "
-                   f"for {m.accuracy:.0%}.", "Train the classifier phase for longer.")
+    return Problem('head behind z', f"A linear probe on z is right for {m.probe:.0%} of the images, the model's own "
+                   f"head for {m.accuracy:.0%}.", "Train the classifier phase for longer.")
 
 def _hidden_evidence(m):
     if m.evidence is None or m.evidence.gate is not False: return
-    return Problem('evidence not shown', m.evidence.in_words, _more_training(m, "Train the classifier phase for longer, or "
-                   "take more `encoding_dims`."))
+    longer = "Train the classifier phase for longer, or take more `encoding_dims`."
+    return Problem('evidence not shown', m.evidence.in_words, _more_training(m, longer))
 
 # %% ../nbs/07e_health.ipynb #a21h0023
 _checks = (_unfinite, _incomplete, _collapsed, _dead, _saturated, _poor, _guessing, _head_behind, _hidden_evidence)
@@ -204,6 +205,8 @@ def in_words(self:Health) -> str:
     return said + f", the accuracy {m.accuracy:.2f} (most common class {m.common:.2f}, linear probe {m.probe:.2f})."
 
 # %% ../nbs/07e_health.ipynb #a21h0027
+def _evidence_row(e): return 'evidence kept', e.summary().loc['kept', 'median'], 'at least', e.least, 'half'
+
 @patch
 def df(self:Health) -> pd.DataFrame: # A row a figure
     "Figures beside what they are compared with"
@@ -212,8 +215,7 @@ def df(self:Health) -> pd.DataFrame: # A row a figure
             ('dimensions in which z moves', m.moving, 'at least', 0.1*m.dims, 'a tenth of them'),
             ('accuracy', m.accuracy, 'above', m.common, 'the most common class'),
             ('', m.accuracy, 'about', m.probe, 'a linear probe on z')]
-    if m.evidence is not None: rows.append(('evidence kept', m.evidence.summary().loc['kept', 'median'], 'at least',
-                                            m.evidence.least, 'half'))
+    if m.evidence is not None: rows.append(_evidence_row(m.evidence))
     return pd.DataFrame(rows, columns=['figure', 'value', 'should be', 'that', 'of what']).set_index('figure')
 
 @patch
@@ -251,7 +253,8 @@ def health(self:AAELearner,
     train, own = self._some_of(self.dls.train, reference.train, 2*max_n)
     found = _picture_measures(self.aae.task, x, self.decode(held.z), train, own.targets, held.targets, held.z.shape[1])
     found |= _latent_measures(reference.held.z) | self._steps() | dict(skill=held.skill())
-    if self.aae.task.exclusive: found |= _probe_measures(reference.train, held) | dict(missing=_missing(reference.train))
+    if self.aae.task.exclusive:
+        found |= _probe_measures(reference.train, held) | dict(missing=_missing(reference.train))
     output = None if self.aae.task.exclusive else self.output_names()[0]
     if n_evidence: found['evidence'] = self.evidence_kept(x[:n_evidence], output=output)
     return _judged(Measures(len(x), finite, **found))
