@@ -277,11 +277,12 @@ def after_loss(self:KeepBest):
 @patch
 def _item_losses(self:KeepBest):
     "Prediction loss of each item of the batch, `[n]`; NaN where the loss can't tell them apart"
-    loss, y = self.aae.pred_loss, self.learn.yb
+    loss, y, n = self.aae.pred_loss, self.learn.yb, len(self.learn.pred)
+    unknown = self.learn.pred.new_full((n,), math.nan)
     reducible = hasattr(loss, 'reduction') or 'reduction' in inspect.signature(loss).parameters
-    if not reducible or not y: return self.learn.pred.new_full((len(self.learn.pred),), math.nan)
-    with NoneReduce(loss) as each: losses = each(self.learn.pred, *y)
-    return losses.as_subclass(torch.Tensor).detach().float().reshape(len(self.learn.pred), -1).mean(1)
+    if not reducible or not y: return unknown
+    with NoneReduce(loss) as each: losses = each(self.learn.pred, *y).as_subclass(torch.Tensor).detach().float()
+    return losses.reshape(n, -1).mean(1) if losses.numel() and losses.numel() % n == 0 else unknown
 
 
 # %% ../nbs/03a_callbacks.ipynb #a20k0303
