@@ -198,7 +198,7 @@ def _share(change, kappa):
     reach = max(1, min(change.shape[-2:])//25)
     mean = F.avg_pool2d(change.abs().mean(1, keepdim=True), 2*reach + 1, 1, reach, count_include_pad=False)
     most = mean.amax((2,3), keepdim=True).clamp_min(0.02)
-    return min(1, abs(kappa))*(4*mean/most).clamp(0, 1)
+    return min(1, abs(kappa))*((mean/most - 0.1)/0.3).clamp(0, 1)
 
 
 # %% ../nbs/06a_explain.ipynb #a20w0302
