@@ -265,7 +265,6 @@ def after_epoch(self:KeepBest):
     self.best_epoch,self.row = self.epoch,list(row)
     self.state,self.begin = self.weights(),None
 
-
 # %% ../nbs/03a_callbacks.ipynb #a20k0302
 @patch
 def before_validate(self:KeepBest): self.items = []
@@ -283,7 +282,6 @@ def _item_losses(self:KeepBest):
     if not reducible or not y: return unknown
     with NoneReduce(loss) as each: losses = each(self.learn.pred, *y).as_subclass(torch.Tensor).detach().float()
     return losses.reshape(n, -1).mean(1) if losses.numel() and losses.numel() % n == 0 else unknown
-
 
 # %% ../nbs/03a_callbacks.ipynb #a20k0303
 @patch(as_prop=True)
@@ -303,7 +301,6 @@ def _compare(self:KeepBest, row):
     least = counted(*self.kept) - self.change if self.kept else math.inf
     self.new_best = counted(total, noisy) < least # False where the total isn't a number
     if self.new_best: self.best,self.kept = total,(total, noisy)
-
 
 # %% ../nbs/03a_callbacks.ipynb #70e66e65
 @patch

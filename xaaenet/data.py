@@ -104,7 +104,6 @@ def _count_outputs(dls, y, n_out):
     if type(y) is TensorCategory and n_out < 2: _check_one_output(list(getattr(dls.train_ds, 'vocab', None) or ()))
     return n_out
 
-
 # %% ../nbs/02a_data.ipynb #1f0716d9
 def _some(names, n=10):
     "The first `n` names as text"
@@ -178,7 +177,6 @@ def _check_known(classes, vocab, name, training=False):
     raise ValueError(f"{what} of the validation set that no training image has ({named}): split so that the "
                      "training set has all, or leave them out.")
 
-
 # %% ../nbs/02a_data.ipynb #f5a0b16e
 def _warn_of_rare(counts, vocab):
     "Warn of classes with fewer than two training images"
@@ -210,7 +208,6 @@ def _marked(labels, to_number, name):
         if fault: raise ValueError(f"The label of {name(i)} {fault}.")
     return [[c for c,v in zip(vocab, row) if v] for row in rows]
 
-
 # %% ../nbs/02a_data.ipynb #4be0c1a9
 def _check_lists(labels, name):
     "Refuse a label that isn't a list where an image may have several"
@@ -232,7 +229,6 @@ def _classes(labels, to_number, name, training):
     classes = labels if several else list(zip(labels))
     _check_known(classes, known, name, training)
     return classes
-
 
 # %% ../nbs/02a_data.ipynb #4a28c0dc
 def _check_labels(dls):

@@ -74,7 +74,6 @@ def _row(dose, n_boot, seed):
     slope, rank = (_interval(dose, o, rows) for o in (_slope, _rank))
     return [n, *slope, *rank]
 
-
 # %% ../nbs/06h_dose.ipynb #a20d0015
 _columns = ['n', 'slope', 'slope low', 'slope high', 'rank', 'rank low', 'rank high']
 _sides = dict(all=lambda a: a == a, less=lambda a: a < 0, more=lambda a: a > 0)
@@ -84,7 +83,6 @@ def _side(self:Dose, name):
     "The walks that ask for more, for less, or all"
     on = _sides[name](self.asked.mean(0))
     return Dose(self.asked[:,on], self.shown[:,on], self.start, tuple(np.array(self.kappas)[on]), self.units)
-
 
 # %% ../nbs/06h_dose.ipynb #a20d0029
 @patch
@@ -96,7 +94,6 @@ def summary(self:Dose,
     sides = {k: self._side(k) for k in _sides}
     rows = {k: _row(o, n_boot, seed) for k,o in sides.items() if o.kappas}
     return pd.DataFrame(rows, index=_columns).T
-
 
 # %% ../nbs/06h_dose.ipynb #a20d0017
 def _measured(measure, pictures):
@@ -112,7 +109,6 @@ def _asked(cf, begin, others, scale):
     value = torch.stack([cf.decision(cf.said[:,i]) for i in (begin, *others)], 1).numpy()
     return scale*(value[:,1:] - value[:,:1])
 
-
 # %% ../nbs/06h_dose.ipynb #a20d0028
 @patch
 def dose(self:Counterfactuals,
@@ -127,7 +123,6 @@ def dose(self:Counterfactuals,
     start, *ends = (_measured(measure, self.pictures[:,i]) for i in (begin, *others))
     return Dose(_asked(self, begin, others, scale), np.stack(ends, 1) - start[:,None], start,
                 kappas=tuple(self.kappas[i] for i in others), units=_codes(groups, len(self)))
-
 
 # %% ../nbs/06h_dose.ipynb #a20d0020
 @patch
@@ -148,4 +143,3 @@ def plot(self:Dose,
     ax.axline((0, 0), slope=1, color='0.4', ls=':', lw=1)
     ax.set(xlabel='change asked', ylabel='change measured')
     return ax
-

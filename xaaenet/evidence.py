@@ -154,7 +154,7 @@ def in_words(self:EvidenceKept) -> str:
     said = (f"Of the evidence in the images, the pictures keep {kept['median']:.0%} "
             f"(95 % interval {kept.low:.0%} to {kept.high:.0%}; {counted(n, 'image')})")
     if gate: return said + ", and the walks change them there."
-    if kept.low >= self.least: return said + ", but the walks don't change it: they show something else."
+    if kept.low >= self.least: return said + ", but it can't be said that the walks change it."
     return said + ": these pictures don't show what the model decides by; `learn.where` shows where it looks."
 
 # %% ../nbs/06f_evidence.ipynb #a20f0201

@@ -200,7 +200,6 @@ def _share(change, kappa):
     most = mean.amax((2,3), keepdim=True).clamp_min(0.02)
     return min(1, abs(kappa))*((mean/most - 0.1)/0.3).clamp(0, 1)
 
-
 # %% ../nbs/06a_explain.ipynb #a20w0302
 def walked_images(
     x:torch.Tensor, # Images `[n, C, H, W]`
@@ -212,7 +211,6 @@ def walked_images(
     change = pictures - plain
     share = _share(change, kappa)
     return ((1 - share)*(x + change) + share*pictures).clamp(0, 1)
-
 
 # %% ../nbs/06a_explain.ipynb #dc5efbda
 @patch
@@ -231,7 +229,6 @@ def _read_again(self:AAELearner, walked, onto, bs):
     pictures = self.decode(walked.float(), bs)
     if onto is not None: pictures = to_8_bit(onto(pictures))
     return pictures, *self.encode(pictures, bs)
-
 
 # %% ../nbs/06a_explain.ipynb #465b07f6
 class OutOfDistribution(UserWarning):

@@ -91,13 +91,17 @@ def _picture_measures(task, x, p, train, y_train, y, dims):
                 spread=(p.var(0).mean() / x.var(0).mean().clamp_min(1e-12)).item())
 
 # %% ../nbs/07e_health.ipynb #a21h0015
+def _probe(train, z):
+    "What a logistic regression on the training rows says of `z`; where they have one class, that class"
+    mean, std, y = train.z.mean(0), train.z.std(0).clamp_min(1e-6), train.targets.numpy()
+    def scaled(z): return ((z - mean)/std).numpy()
+    if len(set(y)) < 2: return np.full(len(z), y[0])
+    return LogisticRegression(max_iter=1000).fit(scaled(train.z), y).predict(scaled(z))
+
 def _probe_measures(train, held):
     "Accuracy of head, most common class and linear probe, and p of the head being as good as the probe"
-    mean, std = train.z.mean(0), train.z.std(0).clamp_min(1e-6)
-    def scaled(z): return ((z - mean)/std).numpy()
-    probe = LogisticRegression(max_iter=1000).fit(scaled(train.z), train.targets.numpy())
     y = held.targets.numpy()
-    own, other = held.correct.numpy(), probe.predict(scaled(held.z)) == y
+    own, other = held.correct.numpy(), _probe(train, held.z) == y
     worse, differ = int((other & ~own).sum()), int((other != own).sum())
     p = binomtest(worse, differ, alternative='greater').pvalue if differ else 1.
     return dict(accuracy=own.mean(), common=np.bincount(y).max()/len(y), probe=other.mean(), behind=p)
@@ -108,8 +112,10 @@ def _latent_measures(z):
     cov = torch.cov(z.double().T).reshape(z.shape[1], -1)
     return dict(dims=z.shape[1], moving=effective_dims(cov), variance=cov.trace().item()/z.shape[1])
 
-def _missing(train):
-    "Names of the classes that no training row has"
+def _missing(reference):
+    "Names of the classes that no training row has; none where not all rows were looked at"
+    train = reference.train
+    if len(train) < reference.n_train: return ()
     have = set(train.targets.tolist())
     return tuple(o for i,o in enumerate(train.outputs) if i not in have)
 
@@ -156,7 +162,7 @@ def _poor(m):
 
 # %% ../nbs/07e_health.ipynb #a21h0022
 def _guessing(m):
-    if m.skill is None or m.skill.passed is not False: return
+    if m.skill is None or m.skill.passed is not False or not m.skill.able: return
     return Problem('guessing', f"The prediction can't be told from guessing ({m.skill.measure} {m.skill.value:.2f}, "
                    f"p = {m.skill.p:.2g}).", "See that labels and images belong together; then train for longer.")
 
@@ -254,7 +260,7 @@ def health(self:AAELearner,
     found = _picture_measures(self.aae.task, x, self.decode(held.z), train, own.targets, held.targets, held.z.shape[1])
     found |= _latent_measures(reference.held.z) | self._steps() | dict(skill=held.skill())
     if self.aae.task.exclusive:
-        found |= _probe_measures(reference.train, held) | dict(missing=_missing(reference.train))
+        found |= _probe_measures(reference.train, held) | dict(missing=_missing(reference))
     output = None if self.aae.task.exclusive else self.output_names()[0]
     if n_evidence: found['evidence'] = self.evidence_kept(x[:n_evidence], output=output)
     return _judged(Measures(len(x), finite, **found))

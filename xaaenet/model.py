@@ -639,10 +639,9 @@ def _walked(self:AAE, toward, change):
 
 @patch
 @torch.no_grad()
-def _mirrored(self:AAE, toward, value):
-    "What walks to the mirror point paint"
-    with frozen_stats(self.decoder): return self.decode(self._walked(toward, -2*value)).float()
-
+def _painted(self:AAE, toward, change):
+    "What such walks paint, without a gradient"
+    with frozen_stats(self.decoder): return self.decode(self._walked(toward, change)).float()
 
 # %% ../nbs/01_model.ipynb #a20m0103
 def _patch_errors(before, after, swaps, x):
@@ -655,13 +654,12 @@ def _patch_errors(before, after, swaps, x):
 def swap_loss_func(self:AAE) -> torch.Tensor: # Scalar, 0 where every walked picture is the image with the swap
     "Swaps: a walk should be painted as the image in which a patch of another makes as much of a change"
     with torch.no_grad(): logits = self.task.logits(self.classify(self.z))
-    swaps = self.task.swaps(self.frozen_logits, self.input_image, logits, paint=self._mirrored)
+    swaps = self.task.swaps(self.frozen_logits, self.input_image, logits, paint=self._painted)
     walked = self.decode(self._walked(swaps.toward, swaps.change))
     in_patch = _patch_errors(self.decoder_output, walked, swaps, self.input_image)
     loss = (swaps.share*(reconstruction_loss(walked, swaps.images, reduction='none') + in_patch)).mean()
     self._note(swap=loss)
     return loss
-
 
 # %% ../nbs/01_model.ipynb #6c687ed7
 @patch

@@ -152,7 +152,6 @@ def with_usual_epochs(
         print(f"Epochs for {n:,} images: {', '.join(f'{k} {v}' for k,v in usual.items())}")
     return {**epochs, **usual}
 
-
 # %% ../nbs/03i_phase_fit.ipynb #56c72669
 def _by_code(f):
     "A function or a class as a text: its name, and the number of its code"

@@ -46,7 +46,6 @@ def usual_epochs(self:Phase,
     "Epochs that come closest to the phase's steps for `n` images"
     return max(1, round(self.steps*math.sqrt(n/1000)/max(1, batches)))
 
-
 # %% ../nbs/03g_phases.ipynb #db376ab5
 @patch(as_prop=True)
 def settings(self:Phase):
@@ -105,7 +104,6 @@ _table = (
           weights=('rec', 'adv', 'cov', 'pred', 'swap', 'cons'), steps=480))
 
 phases = AttrDict({p.name: p for p in _table})
-
 
 # %% ../nbs/03g_phases.ipynb #71bcae1a
 def as_phase(
@@ -318,34 +316,26 @@ def gaussian_swd(
 class LatentDistance(Metric):
     "Sliced Wasserstein distance to N(0, I) of all the latent vectors of an epoch"
     name = 'swd'
-    def reset(self): self.zs = []
+    def reset(self): self.zs,self.distance = [],None
     def accumulate(self, learn): self.zs.append(learn.to_detach(learn.aae.z))
     @property
     def value(self):
-        if not self.zs: return None
-        value = sliced_wasserstein(torch.cat(self.zs))
-        self.zs = []
-        return value
+        if self.zs: self.distance,self.zs = sliced_wasserstein(torch.cat(self.zs)),[]
+        return self.distance
 
 # %% ../nbs/03g_phases.ipynb #a20g0304
 class Total(Metric):
-    "Picture, prediction, walks and latent distance of an epoch, at the weights of the loss"
+    "Picture, prediction, walks and latent distance of an epoch, from their columns, at the weights of the loss"
     name = 'total'
-    def __init__(self): self.parts,self.distance = L('rec', 'pred', 'swap', 'cons').map(LossPart),LatentDistance()
-    def reset(self):
-        for o in (*self.parts, self.distance): o.reset()
-    def accumulate(self, learn):
-        self.model = learn.aae
-        for o in self.parts:
-            if o.part in self.model.loss_parts: o.accumulate(learn)
-        self.distance.accumulate(learn)
+    weighted = dict(rec='rec', pred='pred', swap='swap', cons='cons', swd='adv') # columns, and whose weight they have
+    def reset(self): self.learn = None
+    def accumulate(self, learn): self.learn = learn
     @property
     def value(self):
-        far = self.distance.value
-        if far is None: return None
-        there = [o for o in self.parts if o.count]
-        return sum(getattr(self.model, f'{o.part}_weight')*o.value for o in there) + self.model.adv_weight*far
-
+        if self.learn is None: return None
+        model, columns = self.learn.aae, self.learn._columns
+        there = [o for o in self.learn.phase_loss.phase.columns(model) if o in self.weighted]
+        return sum(getattr(model, f'{self.weighted[o]}_weight')*columns[o].value for o in there)
 
 # %% ../nbs/03g_phases.ipynb #6bc5af71
 phase_metrics = dict(swd=LatentDistance, total=Total) # columns that aren't parts of the loss, and what computes them

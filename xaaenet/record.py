@@ -334,7 +334,6 @@ def _second(run, units):
     needed = run.second[run.second.needed]
     return share_of(needed['second reader'].values, None if units is None else units[needed.index])
 
-
 # %% ../nbs/08d_record.ipynb #656f58a0
 def _crossings(rows, run, options, walks, n=4):
     "The checks of all walks, and some as strips"

@@ -121,7 +121,6 @@ def _check_kind(kind, pictures):
         raise ValueError("A walked image shows the image, which `pictures='z-only'` keeps out of the file: "
                          "walk with `kind='z'`.")
 
-
 # %% ../nbs/09_report.ipynb #3ad5f0af
 def _check_asked(learn, path, output, pictures, maps, kappas, max_n, n_walks):
     "Refuse what can't be reported, before anything is computed"

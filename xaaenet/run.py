@@ -62,7 +62,6 @@ class Options(Brief):
         second = self.second_reader
         return f'{second.measure} {second.quality:.2f}' if second else ''
 
-
 # %% ../nbs/08b_run.ipynb #f0b0c39c
 def _spread(groups, n, rng):
     "`n` positions, as evenly from each group as can be"
@@ -240,7 +239,6 @@ def _second(parts):
     read = [o.second for o in parts if o.second is not None]
     return pd.concat(read, ignore_index=True) if read else None
 
-
 # %% ../nbs/08b_run.ipynb #fedc1b95
 def run_model(
     learn:AAELearner, # Trained
@@ -264,4 +262,3 @@ def run_model(
     second = _second(parts)
     return Run(shown, measures, reference, unlike, walks, walked=walked, evidence=evidence, looked=looked,
                second=second, size=size, thumbs=small, large=_walked_pictures(parts, options.sheets))
-

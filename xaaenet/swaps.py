@@ -76,7 +76,6 @@ def slopes_of(
         slopes, = torch.autograd.grad(values.sum(), x)
     return slopes.float(), values.detach()
 
-
 # %% ../nbs/00d_swaps.ipynb #a20v0018
 def pixel_gain(
     here:torch.Tensor, # Slopes of the value at the images, `[..., C, H, W]`
@@ -86,7 +85,6 @@ def pixel_gain(
 ) -> torch.Tensor: # `[..., 1, H, W]`
     "What taking each pixel from the distractor would add to the value"
     return ((here + there)/2*(distractors - x)).sum(-3, keepdim=True)
-
 
 # %% ../nbs/00d_swaps.ipynb #a20v0020
 def soft_discs(
@@ -131,7 +129,6 @@ def candidates(
     drawn, rows = (torch.rand(able.shape, device=able.device)*able).topk(min(most, len(able)), dim=1)
     return rows, drawn > 0
 
-
 # %% ../nbs/00d_swaps.ipynb #a20v0105
 def _patches(x, slopes, rows, radius):
     "What the best patch from each of `rows` adds, and where it lies, both `[n, k]`"
@@ -142,7 +139,6 @@ def _farther(x, others, discs, painted):
     "How much farther the painted picture is from each swap than from the image, `[n, k]`"
     here, there = (painted - x).abs()[:,None], (painted[:,None] - others).abs()
     return (discs*(there - here)).sum((2,3,4))
-
 
 # %% ../nbs/00d_swaps.ipynb #a20v0106
 @torch.no_grad()
@@ -166,7 +162,6 @@ def closest_swaps(
     row, y, col = (o.gather(1, k)[:,0] for o in (rows, y, col))
     return row, soft_discs((y + 0.5)*step - 0.5, (col + 0.5)*step - 0.5, radius, size), real.any(1)
 
-
 # %% ../nbs/00d_swaps.ipynb #a20v0023
 class Swaps(NamedTuple):
     "Images in which a patch of a distractor has taken the place of what decides"
@@ -176,6 +171,15 @@ class Swaps(NamedTuple):
     change:torch.Tensor # Of the value by the patch, `[B]`
     share:torch.Tensor # Of the way to the distractor's value, `[B]` in [0, 1]; 0 where there is no distractor
     row:torch.Tensor # Of the distractor, `[B]`
+
+# %% ../nbs/00d_swaps.ipynb #a20v0112
+@patch
+def whole_way(self:Task, here, # Values of images, `[B]`
+              there): # Values of their distractors
+    "How much a walk to its far end changes the value, `[B]`"
+    return there - here
+@patch
+def whole_way(self:Category, here, there): return -2*here
 
 # %% ../nbs/00d_swaps.ipynb #a20v0109
 def _value(read, toward): return lambda images: (read(images)*toward).sum(1)
@@ -187,14 +191,13 @@ def _at_distractors(read, x, toward, row, slopes, here):
     if unknown.any(): slopes[unknown], there[unknown] = slopes_of(_value(read, toward[unknown]), x[row[unknown]])
     return slopes, there
 
-
 # %% ../nbs/00d_swaps.ipynb #a20v0024
 @patch
 def swaps(self:Task, read, # Logits `[n, outputs]` of images `[n, C, H, W]`
           x, # Images `[B, C, H, W]`
           logits, # Of these, `[B, outputs]`
           radius=None, # Of the patches, as a share of the shorter side; drawn between 0.1 and 0.25 by default
-          paint=None): # What walks to the mirror point paint, called with `toward` and values; None: no choice of swaps
+          paint=None): # What walks paint, called with `toward` and the change of its value; None: no choice of swaps
     "`Swaps` of a batch"
     if radius is None: radius = 0.1 + 0.15*torch.rand(()).item()
     k, px = self.random_outputs(logits), radius*min(x.shape[-2:])
@@ -205,11 +208,11 @@ def swaps(self:Task, read, # Logits `[n, outputs]` of images `[n, C, H, W]`
     slopes_there, there = _at_distractors(read, x, toward, row, slopes, here)
     discs = best_discs(pixel_gain(slopes, slopes_there, x, x[row]), px)
     if paint is not None:
-        chosen, theirs, choice = closest_swaps(x, slopes, able & opposites(toward), px, paint(toward, here))
+        able = able & opposites(toward) & (-here > here[:,None])
+        chosen, theirs, choice = closest_swaps(x, slopes, able, px, paint(toward, self.whole_way(here, there)))
         row, there = torch.where(choice, chosen, row), torch.where(choice, -here[chosen], there)
         discs = torch.where(choice[:,None,None,None], theirs, discs)
     images = x + discs*(x[row] - x)
     with torch.no_grad(): change = _value(read, toward)(images) - here
-    share = (change / (there - here).clamp_min(1e-6)).clamp(0, 1)*found
+    share = (change / (there - here).clamp_min(1e-6)).clamp(0, 1)*found*(there > here)
     return Swaps(images, discs, toward, change, share, row)
-

@@ -248,7 +248,6 @@ def plot_map(self:Where,
     _overlay(ax, self.images[i], shares, f'{_methods[method]}\nmost {most:.2g}')
     return ax
 
-
 # %% ../nbs/06e_where.ipynb #c4550b39
 @patch
 def plot(self:Where,
@@ -263,4 +262,3 @@ def plot(self:Where,
     axs[0].set_title(f'image\n{self.value[i]:.2f} logits', fontsize=9)
     for a,method in zip(axs[1:], _methods): self.plot_map(i, method, a)
     return axs
-
