@@ -98,6 +98,7 @@ def _probe(train, z):
     if len(set(y)) < 2: return np.full(len(z), y[0])
     return LogisticRegression(max_iter=1000).fit(scaled(train.z), y).predict(scaled(z))
 
+# %% ../nbs/07e_health.ipynb #a21h0107
 def _probe_measures(train, held):
     "Accuracy of head, most common class and linear probe, and p of the head being as good as the probe"
     y = held.targets.numpy()
